@@ -1,0 +1,110 @@
+#pragma once
+
+#include "../device/portability.cuh"
+#include "gram.h"
+
+namespace polarity {
+
+constexpr int kGramDepth = 16;                                // rows staged in shared memory
+constexpr int kGramMicro = 4;                                 // a thread owns 4 x 4 of the tile
+constexpr int kGramEdge = static_cast<int>(kGramTile) / kGramMicro;  // threads along an edge
+constexpr int kGramBlock = kGramEdge * kGramEdge;
+
+// pair -> (row, column) of an upper-triangular enumeration: column j holds pairs j(j+1)/2 ...
+POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& column) {
+  column = 0;
+  while ((column + 1) * (column + 2) / 2 <= pair) ++column;
+  row = pair - column * (column + 1) / 2;
+}
+
+// One block per (batch element, split, tile pair): a 32 x 32 piece of Y^T Y over its share of the
+// rows, staged 16 rows at a time as doubles.
+template <typename T>
+POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits,
+                                         double* partial) {
+  SHARED_ARRAY(double, left, kGramDepth * kGramTile);
+  SHARED_ARRAY(double, right, kGramDepth * kGramTile);
+
+  const int64_t pairs = gram_tile_pairs(shape.cols);
+  const int64_t pair = blockIdx.x % pairs;
+  const int64_t split = blockIdx.x / pairs % splits;
+  const int64_t b = blockIdx.x / pairs / splits;
+  int64_t tile_row, tile_column;
+  gram_tile_of_pair(pair, tile_row, tile_column);
+
+  const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
+  const int64_t first = split * rows_per_split;
+  const int64_t last =
+      first + rows_per_split < shape.rows ? first + rows_per_split : shape.rows;
+  const T* sample = y + b * shape.stride_batch;
+
+  const int thread = static_cast<int>(threadIdx.x);
+  const int micro_row = thread / kGramEdge * kGramMicro;
+  const int micro_column = thread % kGramEdge * kGramMicro;
+  double sum[kGramMicro][kGramMicro] = {};
+  // Neighbouring threads must read neighbouring addresses, whichever dimension that is.
+  const bool rows_adjacent = shape.stride_row < shape.stride_col;
+
+  for (int64_t start = first; start < last; start += kGramDepth) {
+    for (int item = thread; item < kGramDepth * static_cast<int>(kGramTile); item += kGramBlock) {
+      const int depth = rows_adjacent ? item % kGramDepth : item / static_cast<int>(kGramTile);
+      const int lane = rows_adjacent ? item / kGramDepth : item % static_cast<int>(kGramTile);
+      const int64_t row = start + depth;
+      const int64_t i = tile_row * kGramTile + lane;
+      const int64_t j = tile_column * kGramTile + lane;
+      const T* address = sample + row * shape.stride_row;
+      const int slot = depth * static_cast<int>(kGramTile) + lane;
+      left[slot] = row < last && i < shape.cols ? static_cast<double>(address[i * shape.stride_col]) : 0.0;
+      right[slot] = row < last && j < shape.cols ? static_cast<double>(address[j * shape.stride_col]) : 0.0;
+    }
+    device::sync_block();
+#pragma unroll 4
+    for (int depth = 0; depth < kGramDepth; ++depth) {
+      const double* a = left + depth * kGramTile + micro_row;
+      const double* c = right + depth * kGramTile + micro_column;
+#pragma unroll
+      for (int i = 0; i < kGramMicro; ++i) {
+#pragma unroll
+        for (int j = 0; j < kGramMicro; ++j) {
+          sum[i][j] += a[i] * c[j];
+        }
+      }
+    }
+    device::sync_block();
+  }
+
+  double* tile = partial + static_cast<int64_t>(blockIdx.x) * kGramTile * kGramTile;
+#pragma unroll
+  for (int i = 0; i < kGramMicro; ++i) {
+#pragma unroll
+    for (int j = 0; j < kGramMicro; ++j) {
+      tile[(micro_row + i) * kGramTile + micro_column + j] = sum[i][j];
+    }
+  }
+}
+
+// Sums the splits in order and mirrors the upper triangle.
+POLARITY_GLOBAL void gram_reduce_kernel(const double* partial, GramShape shape, int64_t splits,
+                                        double* out) {
+  const int64_t pairs = gram_tile_pairs(shape.cols);
+  const int64_t square = shape.cols * shape.cols;
+  const int64_t total = shape.batch * square;
+  for (int64_t index = device::thread_index(); index < total; index += device::grid_threads()) {
+    const int64_t b = index / square;
+    const int64_t row = (index - b * square) / shape.cols;
+    const int64_t column = index - b * square - row * shape.cols;
+    const int64_t i = row < column ? row : column;
+    const int64_t j = row < column ? column : row;
+    const int64_t tile_row = i / kGramTile;
+    const int64_t tile_column = j / kGramTile;
+    const int64_t pair = tile_column * (tile_column + 1) / 2 + tile_row;
+    const int64_t cell = (i % kGramTile) * kGramTile + j % kGramTile;
+    double sum = 0.0;
+    for (int64_t split = 0; split < splits; ++split) {
+      sum += partial[((b * splits + split) * pairs + pair) * kGramTile * kGramTile + cell];
+    }
+    out[index] = sum;
+  }
+}
+
+}  // namespace polarity

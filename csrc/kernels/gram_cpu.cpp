@@ -1,0 +1,197 @@
+#include "gram.h"
+
+#include <memory>
+
+#include "cpu_isa.h"
+#include "parallel.h"
+
+namespace polarity::cpu {
+namespace {
+
+// Eight doubles: one AVX-512 register, two AVX ones, or scalar code, as the target has it.
+typedef double Vector __attribute__((vector_size(64), aligned(8)));
+constexpr int64_t kWidth = 8;
+constexpr int64_t kPanelBytes = 1 << 18;  // packed rows must stay in the second-level cache
+
+// Accumulators held in registers: 8 x 16 doubles are 16 of the 32 of AVX-512, 4 x 8 doubles are 8
+// of the 16 of AVX2 (a Vector takes two there).
+template <Isa isa>
+struct Micro {
+  static constexpr int rows = 4;
+  static constexpr int vectors = 1;
+};
+template <>
+struct Micro<Isa::avx512> {
+  static constexpr int rows = 8;
+  static constexpr int vectors = 2;
+};
+
+// tile += a^T c over `depth` packed rows; a and c are packed tiles with `rows` and `columns`
+// columns of Y in use.
+template <Isa isa>
+POLARITY_INLINE void multiply_tile(const double* a, const double* c, int64_t depth, int64_t rows,
+                                   int64_t columns, double* tile) {
+  constexpr int kRows = Micro<isa>::rows;
+  constexpr int kVectors = Micro<isa>::vectors;
+  constexpr int kColumns = kVectors * static_cast<int>(kWidth);
+  for (int64_t i = 0; i < rows; i += kRows) {
+    for (int64_t j = 0; j < columns; j += kColumns) {
+      Vector sum[kRows][kVectors];
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+          sum[r][v] = *reinterpret_cast<const Vector*>(tile + (i + r) * kGramTile + j + v * kWidth);
+        }
+      }
+      for (int64_t row = 0; row < depth; ++row) {
+        const double* left = a + row * kGramTile + i;
+        const double* right = c + row * kGramTile + j;
+        for (int v = 0; v < kVectors; ++v) {
+          const Vector column = *reinterpret_cast<const Vector*>(right + v * kWidth);
+          for (int r = 0; r < kRows; ++r) {
+            sum[r][v] += left[r] * column;
+          }
+        }
+      }
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v) {
+          *reinterpret_cast<Vector*>(tile + (i + r) * kGramTile + j + v * kWidth) = sum[r][v];
+        }
+      }
+    }
+  }
+}
+
+// packed[tile][row][lane] = Y[first + row, tile * 32 + lane] as double, zero beyond the columns.
+template <typename T>
+POLARITY_INLINE void pack(const T* y, const GramShape& shape, int64_t first, int64_t depth,
+                          double* packed) {
+  const int64_t tiles = (shape.cols + kGramTile - 1) / kGramTile;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    double* target = packed + tile * depth * kGramTile;
+    const int64_t width = std::min(kGramTile, shape.cols - tile * kGramTile);
+    const T* source = y + first * shape.stride_row + tile * kGramTile * shape.stride_col;
+    if (width < kGramTile) {
+      std::fill_n(target, depth * kGramTile, 0.0);
+    }
+    if (shape.stride_col == 1) {
+      for (int64_t row = 0; row < depth; ++row) {
+        for (int64_t lane = 0; lane < width; ++lane) {
+          target[row * kGramTile + lane] = static_cast<double>(source[row * shape.stride_row + lane]);
+        }
+      }
+      continue;
+    }
+    // Probe-major tangents: rows are adjacent in memory. Eight rows at a time, so that a cache
+    // line of the source is used up before the next column is fetched.
+    for (int64_t row = 0; row < depth; row += kWidth) {
+      const int64_t rows = std::min(kWidth, depth - row);
+      for (int64_t lane = 0; lane < width; ++lane) {
+        const T* column = source + row * shape.stride_row + lane * shape.stride_col;
+        for (int64_t r = 0; r < rows; ++r) {
+          target[(row + r) * kGramTile + lane] = static_cast<double>(column[r * shape.stride_row]);
+        }
+      }
+    }
+  }
+}
+
+// Rows first .. last of one sample into its upper-triangular tiles.
+template <Isa isa, typename T>
+POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, int64_t first, int64_t last,
+                                double* packed, int64_t depth, double* tiles) {
+  const int64_t edge = (shape.cols + kGramTile - 1) / kGramTile;
+  std::fill_n(tiles, gram_tile_pairs(shape.cols) * kGramTile * kGramTile, 0.0);
+  for (int64_t start = first; start < last; start += depth) {
+    const int64_t rows = std::min(depth, last - start);
+    pack(y, shape, start, rows, packed);
+    double* tile = tiles;
+    for (int64_t column = 0; column < edge; ++column) {
+      const int64_t columns = std::min(kGramTile, shape.cols - column * kGramTile);
+      for (int64_t row = 0; row <= column; ++row, tile += kGramTile * kGramTile) {
+        multiply_tile<isa>(packed + row * rows * kGramTile, packed + column * rows * kGramTile,
+                           rows, row < column ? kGramTile : columns, columns, tile);
+      }
+    }
+  }
+}
+
+template <Isa isa>
+POLARITY_INLINE void accumulate_float_body(const float* y, const GramShape& shape, int64_t first,
+                                           int64_t last, double* packed, int64_t depth,
+                                           double* tiles) {
+  accumulate<isa>(y, shape, first, last, packed, depth, tiles);
+}
+template <Isa isa>
+POLARITY_INLINE void accumulate_double_body(const double* y, const GramShape& shape, int64_t first,
+                                            int64_t last, double* packed, int64_t depth,
+                                            double* tiles) {
+  accumulate<isa>(y, shape, first, last, packed, depth, tiles);
+}
+POLARITY_ISA_VARIANTS(accumulate_float,
+                      (const float* y, const GramShape& shape, int64_t first, int64_t last,
+                       double* packed, int64_t depth, double* tiles),
+                      (y, shape, first, last, packed, depth, tiles))
+POLARITY_ISA_VARIANTS(accumulate_double,
+                      (const double* y, const GramShape& shape, int64_t first, int64_t last,
+                       double* packed, int64_t depth, double* tiles),
+                      (y, shape, first, last, packed, depth, tiles))
+
+void run(const float* y, const GramShape& shape, int64_t first, int64_t last, double* packed,
+         int64_t depth, double* tiles) {
+  accumulate_float(y, shape, first, last, packed, depth, tiles);
+}
+void run(const double* y, const GramShape& shape, int64_t first, int64_t last, double* packed,
+         int64_t depth, double* tiles) {
+  accumulate_double(y, shape, first, last, packed, depth, tiles);
+}
+
+// Sums the splits of one sample in order and writes both triangles.
+void reduce(const double* partial, const GramShape& shape, int64_t splits, double* out) {
+  const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
+  for (int64_t j = 0; j < shape.cols; ++j) {
+    for (int64_t i = 0; i <= j; ++i) {
+      const int64_t column = j / kGramTile;
+      const int64_t pair = column * (column + 1) / 2 + i / kGramTile;
+      const int64_t cell = (pair * kGramTile + i % kGramTile) * kGramTile + j % kGramTile;
+      double sum = 0.0;
+      for (int64_t split = 0; split < splits; ++split) {
+        sum += partial[split * per_split + cell];
+      }
+      out[i * shape.cols + j] = sum;
+      out[j * shape.cols + i] = sum;
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void gram(const T* y, const GramShape& shape, double* workspace, double* out) {
+  if (shape.batch * shape.cols == 0) return;
+  const int64_t splits = gram_splits(shape);
+  const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
+  const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
+  const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
+  const int64_t depth =
+      std::clamp<int64_t>(kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8, 256);
+
+  parallel_for(shape.batch * splits, 1, [&](int64_t begin, int64_t end) {
+    const auto packed = std::make_unique<double[]>(static_cast<size_t>(depth * padded));
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t first = task % splits * rows_per_split;
+      const int64_t last = std::min(first + rows_per_split, shape.rows);
+      run(y + task / splits * shape.stride_batch, shape, first, last, packed.get(), depth,
+          workspace + task * per_split);
+    }
+  });
+  parallel_for(shape.batch, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      reduce(workspace + b * splits * per_split, shape, splits, out + b * shape.cols * shape.cols);
+    }
+  });
+}
+
+template void gram<float>(const float*, const GramShape&, double*, double*);
+template void gram<double>(const double*, const GramShape&, double*, double*);
+
+}  // namespace polarity::cpu

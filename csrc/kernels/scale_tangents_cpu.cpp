@@ -1,0 +1,68 @@
+#include "scale_tangents.h"
+
+#include <algorithm>
+
+#include "cpu_isa.h"
+#include "parallel.h"
+
+namespace polarity::cpu {
+namespace {
+
+// Elements of one sample handled at a time: t, d and out of a piece stay in the first-level cache
+// while the probes go by, so d comes from memory once.
+constexpr int64_t kPiece = 2048;
+constexpr int64_t kGrainElements = 1 << 15;
+
+template <Isa isa, typename T>
+POLARITY_INLINE void multiply(const T* t, const T* d, T* out, int64_t count) {
+#pragma GCC ivdep  // out may be t itself, never a shifted copy of it
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = t[i] * d[i];
+  }
+}
+
+template <Isa isa>
+POLARITY_INLINE void multiply_float_body(const float* t, const float* d, float* out, int64_t n) {
+  multiply<isa>(t, d, out, n);
+}
+template <Isa isa>
+POLARITY_INLINE void multiply_double_body(const double* t, const double* d, double* out,
+                                          int64_t n) {
+  multiply<isa>(t, d, out, n);
+}
+POLARITY_ISA_VARIANTS(multiply_float, (const float* t, const float* d, float* out, int64_t n),
+                      (t, d, out, n))
+POLARITY_ISA_VARIANTS(multiply_double, (const double* t, const double* d, double* out, int64_t n),
+                      (t, d, out, n))
+
+void run(const float* t, const float* d, float* out, int64_t n) { multiply_float(t, d, out, n); }
+void run(const double* t, const double* d, double* out, int64_t n) {
+  multiply_double(t, d, out, n);
+}
+
+}  // namespace
+
+template <typename T>
+void scale_tangents(const T* t, const T* d, T* out, const TangentLayout& layout) {
+  if (layout.probes * layout.batch * layout.size == 0) return;
+  const int64_t pieces = (layout.size + kPiece - 1) / kPiece;
+  const int64_t work_per_piece = layout.probes * std::min(layout.size, kPiece);
+  const int64_t grain = std::max<int64_t>(1, kGrainElements / work_per_piece);
+  parallel_for(layout.batch * pieces, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t b = item / pieces;
+      const int64_t first = (item - b * pieces) * kPiece;
+      const int64_t count = std::min(kPiece, layout.size - first);
+      const T* factor = d + b * layout.d_batch + first;
+      for (int64_t l = 0; l < layout.probes; ++l) {
+        run(t + l * layout.t_probe + b * layout.t_batch + first, factor,
+            out + l * layout.out_probe + b * layout.out_batch + first, count);
+      }
+    }
+  });
+}
+
+template void scale_tangents<float>(const float*, const float*, float*, const TangentLayout&);
+template void scale_tangents<double>(const double*, const double*, double*, const TangentLayout&);
+
+}  // namespace polarity::cpu

@@ -1,0 +1,78 @@
+// What every op wrapper does before it calls a kernel: check arguments, find the stream.
+#pragma once
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/device.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <string>
+
+namespace polarity {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string shape_of(const Tensor& tensor) {
+  std::string text = "[";
+  for (int64_t i = 0; i < tensor.dim(); ++i) {
+    text += (i ? ", " : "") + std::to_string(tensor.size(i));
+  }
+  return text + "]";
+}
+
+inline void check_floating(const Tensor& tensor, const char* op, const char* name) {
+  const ScalarType type = tensor.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": ", name,
+                  " must be float32 or float64; convert it with .float() or .double()");
+}
+
+inline void check_same(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name,
+                       const char* op) {
+  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), op, ": ", a_name, " and ", b_name,
+                  " must have the same dtype");
+  STD_TORCH_CHECK(a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index(), op,
+                  ": ", a_name, " and ", b_name, " must be on the same device");
+}
+
+// Elements 1.. of a sample lie densely in the order of their dimensions.
+inline bool is_dense_from(const Tensor& tensor, int64_t first_dim) {
+  int64_t expected = 1;
+  for (int64_t i = tensor.dim() - 1; i >= first_dim; --i) {
+    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
+    expected *= tensor.size(i);
+  }
+  return true;
+}
+
+template <typename T>
+const T* input(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.data_ptr());
+}
+
+template <typename T>
+T* output(const Tensor& tensor) {
+  return static_cast<T*>(tensor.data_ptr());
+}
+
+// Calls body(T()) with the C++ type of a checked tensor.
+template <class Body>
+void for_type(const Tensor& tensor, const Body& body) {
+  if (tensor.scalar_type() == ScalarType::Float) {
+    body(float());
+  } else {
+    body(double());
+  }
+}
+
+#ifdef POLARITY_WITH_CUDA
+// torch's current stream on a device, as a cudaStream_t. Looked up at run time, because this
+// library must also load where torch has no CUDA.
+void* current_cuda_stream(int32_t device_index);
+#endif
+
+}  // namespace polarity

@@ -1,0 +1,12 @@
+// Every schema of the extension, and nothing else. Implementations register themselves beside
+// their wrappers in <op>.cpp; fake, autograd and vmap rules are in polarity_ext/ops/<op>.py.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(polarity, m) {
+  m.def("gaussian_(Tensor(a!) out, int seed, int offset) -> ()");
+  m.def("uniform_(Tensor(a!) out, int seed, int offset) -> ()");
+  m.def("gram(Tensor y) -> Tensor");
+  m.def("scale_tangents(Tensor t, Tensor d) -> Tensor");
+  m.def("scale_tangents_(Tensor(a!) t, Tensor d) -> ()");
+  m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
+}

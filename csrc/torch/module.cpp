@@ -1,0 +1,55 @@
+// The pybind11 side: what was built. No torch header here: torch's bundled pybind11 and the
+// stable ABI's version macros do not mix, and nothing below needs a tensor.
+#include <pybind11/pybind11.h>
+
+#include "build_info.h"
+
+namespace py = pybind11;
+
+namespace {
+
+struct KernelRow {
+  const char* name;
+  const char* dtypes;
+};
+
+// Every kernel has a CPU backend; CUDA beside it where the build has CUDA.
+constexpr KernelRow kKernels[] = {
+    {"gaussian", "float32"},
+    {"uniform", "float32 float64"},
+    {"gram", "float32 float64"},
+    {"scale_tangents", "float32 float64"},
+    {"activation", "float32 float64"},
+};
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = POLARITY_VERSION;
+  info["torch"] = POLARITY_TORCH_VERSION;
+  info["torch_target"] = POLARITY_TORCH_TARGET;
+  info["compiler"] = POLARITY_COMPILER;
+  info["cuda"] = POLARITY_CUDA_VERSION;
+  info["cuda_architectures"] = POLARITY_CUDA_ARCHITECTURES;
+  info["cuda_reason"] = POLARITY_CUDA_REASON;
+  return info;
+}
+
+py::list kernel_table() {
+  py::list rows;
+  for (const KernelRow& row : kKernels) {
+    py::dict entry;
+    entry["name"] = row.name;
+    entry["dtypes"] = row.dtypes;
+    entry["backends"] = POLARITY_HAS_CUDA ? "cpu cuda" : "cpu";
+    rows.append(entry);
+  }
+  return rows;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of polarity_ext; importing it registers torch.ops.polarity.*";
+  m.def("build_info", &build_info, "What this binary was built from and for.");
+  m.def("kernel_table", &kernel_table, "Rows of {name, dtypes, backends}, one for each kernel.");
+}

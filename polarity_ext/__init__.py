@@ -1,0 +1,39 @@
+"""Compiled Torch ops for batched Jacobian products and log-volumes, on CPU and CUDA.
+
+Importing the package registers ``torch.ops.polarity.*`` with its fake (meta) kernels. The functions
+below are the public entry points: they add forward- and reverse-mode derivatives and ``vmap``, which
+the raw ops do not have (a raw custom op is silently zero under forward-mode differentiation).
+"""
+
+import torch  # noqa: F401  (libtorch must be loaded before the extension that links it)
+
+from polarity_ext._load import load_extension
+
+_C = load_extension()
+
+from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
+from polarity_ext.ops.gram import gram  # noqa: E402
+from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
+from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
+
+__all__ = [
+    "ACTIVATIONS",
+    "activation",
+    "build_info",
+    "gaussian",
+    "gram",
+    "kernel_table",
+    "scale_tangents",
+    "scale_tangents_",
+    "uniform",
+]
+
+
+def build_info() -> dict[str, str]:
+    """What the compiled extension was built from and for (versions, CUDA architectures)."""
+    return dict(_C.build_info())
+
+
+def kernel_table() -> list[dict[str, str]]:
+    """One row ``{name, dtypes, backends}`` for every compiled kernel."""
+    return [dict(row) for row in _C.kernel_table()]

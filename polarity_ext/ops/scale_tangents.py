@@ -1,0 +1,89 @@
+"""Tangents of a batch of samples times one derivative or mask per sample."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@torch.library.register_fake("polarity::scale_tangents")
+def _fake(t: Tensor, d: Tensor) -> Tensor:
+    return t.new_empty(t.shape)
+
+
+@torch.library.register_fake("polarity::scale_tangents_")
+def _fake_in_place(t: Tensor, d: Tensor) -> None:
+    return None
+
+
+class _ScaleTangents(torch.autograd.Function):
+    @staticmethod
+    def forward(t: Tensor, d: Tensor) -> Tensor:
+        return torch.ops.polarity.scale_tangents(t, d)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        t, d = ctx.saved_tensors
+        return scale_tangents(grad, d), (grad * t).sum(0)
+
+    @staticmethod
+    def jvp(ctx: Any, t_tangent: Tensor | None, d_tangent: Tensor | None) -> Tensor:  # type: ignore[override]
+        t, d = ctx.saved_tensors
+        terms = []
+        if t_tangent is not None:
+            terms.append(t_tangent * d)
+        if d_tangent is not None:
+            terms.append(t * d_tangent)
+        return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], t: Tensor, d: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
+        t_dim, d_dim = in_dims
+        if d_dim is None:  # the batched probes are just more probes
+            assert t_dim is not None
+            t = t.movedim(t_dim, 0)
+            return scale_tangents(t.flatten(0, 1), d).unflatten(0, t.shape[:2]), 0
+        d = d.movedim(d_dim, 0)
+        t = t.unsqueeze(1).expand(-1, d.shape[0], *t.shape[1:]) if t_dim is None else t.movedim(t_dim, 1)
+        out = scale_tangents(t.flatten(1, 2), d.flatten(0, 1))
+        return out.unflatten(1, d.shape[:2]), 1
+
+
+def scale_tangents(t: Tensor, d: Tensor) -> Tensor:
+    """``out[l, b] = t[l, b] * d[b]``: one pass over t, with d read once for all probes.
+
+    Differentiable (backward, jvp, vmap).
+
+    Args:
+        t: tangents [L, B, *], float32 or float64.
+        d: derivative or mask [B, *], same dtype and device.
+
+    Returns:
+        [L, B, *], contiguous.
+
+    Raises:
+        RuntimeError: shapes, dtypes or devices do not match.
+    """
+    return _ScaleTangents.apply(t, d)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def scale_tangents_(t: Tensor, d: Tensor) -> Tensor:
+    """`scale_tangents` in place; returns t.
+
+    For the inside of a tangent program: it has no autograd, so t must not require a gradient.
+
+    Raises:
+        RuntimeError: as `scale_tangents`; or t requires a gradient; or a t[l, b] is not dense.
+    """
+    if torch.is_grad_enabled() and (t.requires_grad or d.requires_grad):
+        raise RuntimeError(
+            "scale_tangents_: t or d requires a gradient and this op has none; use scale_tangents, "
+            "or call it under torch.no_grad()"
+        )
+    torch.ops.polarity.scale_tangents_(t, d)
+    return t

@@ -1,0 +1,46 @@
+"""Drives CMake; everything about the build itself is in CMakeLists.txt.
+
+Environment: POLARITY_WITH_CUDA=AUTO|ON|OFF (default AUTO), CMAKE_ARGS (handed to CMake as it is),
+MAX_JOBS (parallel compile jobs).
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Configures, builds and copies polarity_ext/_C."""
+
+    def build_extension(self, ext: Extension) -> None:
+        cmake = shutil.which("cmake")
+        if cmake is None:
+            raise SystemExit("polarity_ext: cmake is missing; pip install 'cmake>=3.26' ninja")
+        # One build tree per interpreter; an editable install reuses it, so rebuilds are short.
+        build_dir = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        arguments = [
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-DPOLARITY_WITH_CUDA={os.environ.get('POLARITY_WITH_CUDA', 'AUTO')}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+        ]
+        subprocess.run([cmake, "-G", "Ninja", "-S", str(ROOT), "-B", str(build_dir), *arguments], check=True)
+        jobs = os.environ.get("MAX_JOBS", str(os.cpu_count() or 1))
+        subprocess.run([cmake, "--build", str(build_dir), "--parallel", jobs], check=True)
+
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Replace, never overwrite: a running process may have the old file mapped.
+        fresh = target.with_suffix(".new")
+        shutil.copy2(build_dir / target.name, fresh)
+        os.replace(fresh, target)
+
+
+setup(ext_modules=[Extension("polarity_ext._C", sources=[])], cmdclass={"build_ext": CMakeBuild})
