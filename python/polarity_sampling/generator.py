@@ -1,0 +1,192 @@
+"""A pretrained generator together with what sampling must know of it."""
+
+import copy
+import hashlib
+import json
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polarity_sampling.checks import check_labels, check_latents, check_module, forward_flat
+from polarity_sampling.laws import Law
+
+# State of a module in one tuple: changes whenever a parameter or buffer is replaced or written to.
+Version = tuple[tuple[int, int], ...]
+
+
+class Generator:
+    """Wraps ``module(z)`` or ``module(z, label)`` with its latent law.
+
+    Args:
+        module: maps latents z [B, K] (and labels [B] int64 if conditional) to samples [B, *]. Put it in
+            eval mode: the Jacobian of one latent must not depend on the others.
+        latent_dim: K. Default: the module's attribute ``latent_dim``, ``z_dim`` or ``nz``, or else the input
+            size of its first linear or transposed-convolution layer.
+        base: law the latents are meant to be drawn from: "normal", `Normal`, `Uniform`, `TruncatedNormal`,
+            `Sphere`. On a `Sphere` all volumes are those of its tangent space (K - 1 dimensions).
+        num_classes: number of classes of a conditional module, None for an unconditional one.
+        name: what banks and reports call it; default the module's class name.
+
+    Raises:
+        ValueError: latent_dim cannot be inferred or an argument is out of range.
+        TypeError: module is not callable.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        latent_dim: int | None = None,
+        base: str | Law = "normal",
+        num_classes: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"Generator: module is a {type(module).__name__}; expected a torch.nn.Module (wrap a function in one)"
+            )
+        if num_classes is not None and (isinstance(num_classes, bool) or num_classes < 1):
+            raise ValueError(f"Generator: num_classes is {num_classes!r}; expected a positive integer or None")
+        self.module = module
+        self.latent_dim = _infer_latent_dim(module) if latent_dim is None else latent_dim
+        if isinstance(self.latent_dim, bool) or not isinstance(self.latent_dim, int) or self.latent_dim < 1:
+            raise ValueError(f"Generator: latent_dim is {latent_dim!r}; expected a positive integer")
+        self.base = Law.of(base)
+        self.num_classes = num_classes
+        self.name = name or type(module).__name__
+
+    @staticmethod
+    def of(model: "nn.Module | Generator", latent_dim: int | None = None) -> "Generator":
+        """``model`` itself if it is a Generator, else one around the module."""
+        return model if isinstance(model, Generator) else Generator(model, latent_dim)
+
+    def __repr__(self) -> str:
+        classes = f", num_classes={self.num_classes}" if self.num_classes else ""
+        return f"Generator({self.name}, latent_dim={self.latent_dim}, base={self.base}{classes})"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the module's floating-point parameters and buffers; float32 if it has none."""
+        return self.fixed_dtype or torch.float32
+
+    @property
+    def fixed_dtype(self) -> torch.dtype | None:
+        """`dtype`, or None for a module without any state, which computes in the dtype of z."""
+        return next((t.dtype for t in self._state() if t.is_floating_point()), None)
+
+    @property
+    def device(self) -> torch.device:
+        """Of the module's first parameter or buffer; the CPU if it has none."""
+        return next((t.device for t in self._state()), torch.device("cpu"))
+
+    def __call__(self, z: Tensor, label: Tensor | int | None = None, *, batch_size: int = 64) -> Tensor:
+        """Samples for latents ``z`` [n, K], without gradients, in batches; returns [n, *] on `device`."""
+        z, labels = self.inputs(z, label)
+        with torch.no_grad():
+            parts = [
+                self.module(*((zs,) if labels is None else (zs, labels[i * batch_size : (i + 1) * batch_size])))
+                for i, zs in enumerate(z.split(batch_size))
+            ]
+        return torch.cat(parts)
+
+    def inputs(self, z: Tensor, label: Tensor | int | None) -> tuple[Tensor, Tensor | None]:
+        """Checks z and label and moves them to the module's device.
+
+        Raises:
+            ValueError: wrong shape, non-finite values, labels missing, superfluous or out of range.
+            TypeError: z is not a floating-point tensor of the module's dtype.
+        """
+        check_latents(z, self.latent_dim, self.fixed_dtype)
+        return z.to(self.device), check_labels(label, z.shape[0], self.num_classes, self.device)
+
+    def check(self) -> None:
+        """Makes sure that the module maps every latent by itself, deterministically, to finite numbers.
+
+        Costs a few forward passes, once for every state of the weights.
+
+        Raises:
+            GeneratorError: what is wrong and what to do.
+        """
+        version = self.version()
+        if _checked.get(self.module) != version:
+            z = self.base.draw(0, torch.arange(2), self.latent_dim).to(self.device, self.dtype)
+            label = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+            check_module(self.module, z, label)
+            _checked[self.module] = version
+
+    def in_dtype(self, dtype: torch.dtype) -> "Generator":
+        """This generator with a copy of the module in another precision (kept until the weights change)."""
+        if self.fixed_dtype in (None, dtype):
+            return self
+        key = (dtype, self.version())
+        kept = _twins.get(self.module)
+        if kept is None or kept[0] != key:
+            kept = (key, copy.deepcopy(self.module).to(dtype))
+            _twins[self.module] = kept
+        return Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
+
+    def flat(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """Samples as [B, D]; the function whose Jacobian is meant. Differentiable."""
+        return forward_flat(self.module, z, label)
+
+    def version(self) -> Version:
+        """Cheap stamp of the weights: equal as long as nothing has written to them."""
+        # Inference tensors have no version counter, and nothing outside inference mode writes to them.
+        return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._state())
+
+    def weight_hash(self) -> str:
+        """SHA-256 of the architecture (class names, constants of layers) and every weight and buffer.
+
+        Two generators with the same hash give the same samples; banks carry it.
+        """
+        digest = hashlib.sha256()
+        for name, module in self.module.named_modules():
+            digest.update(json.dumps([name, type(module).__qualname__, _constants(module)]).encode())
+        for name, tensor in sorted(self.module.state_dict().items()):
+            if isinstance(tensor, Tensor):
+                digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _state(self) -> list[Tensor]:
+        return [*self.module.parameters(), *self.module.buffers()]
+
+
+# What is known of a module, for as long as it lives: the state that passed `check`, and one copy in
+# another precision.
+_checked: "weakref.WeakKeyDictionary[nn.Module, Version]" = weakref.WeakKeyDictionary()
+_twins: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple[torch.dtype, Version], nn.Module]]" = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def _constants(module: nn.Module) -> dict[str, Any]:
+    """Numbers and names that shape a layer without being weights: slopes, strides, modes, radii.
+
+    For torch's own layers those it declares constant; for others every plain public attribute.
+    """
+    if type(module).__module__.startswith("torch.nn"):
+        names = [n for n in getattr(module, "__constants__", ()) if n != "inplace"]
+    else:
+        names = [n for n in vars(module) if not n.startswith("_") and n != "training"]
+    values = {n: getattr(module, n, None) for n in names}
+    return {n: repr(v) for n, v in sorted(values.items()) if isinstance(v, int | float | str | tuple | list)}
+
+
+def _infer_latent_dim(module: nn.Module) -> int:
+    for name in ("latent_dim", "z_dim", "nz"):
+        value = getattr(module, name, None)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            return layer.in_features
+        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            return layer.in_channels
+    raise ValueError(
+        f"latent_dim of {type(module).__name__} cannot be inferred (no attribute latent_dim, z_dim or nz, no linear "
+        "or transposed-convolution layer): pass ps.Generator(module, latent_dim=...)"
+    )
+
+

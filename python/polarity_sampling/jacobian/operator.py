@@ -1,0 +1,158 @@
+"""J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import jvp, vjp, vmap
+
+from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.memory import parse_memory
+
+
+def jacobian(
+    generator: "Generator | nn.Module",
+    z: Tensor,
+    label: Tensor | int | None = None,
+    *,
+    memory: str | int = "1GiB",
+) -> "JacobianOperator":
+    """The Jacobian dG/dz of a generator at a batch of latents.
+
+    Args:
+        generator: a `Generator` or a plain module (then K is taken from z).
+        z: latents [B, K], dtype of the generator.
+        label: classes [B] int64 (or one class) of a conditional generator.
+        memory: budget for the tangents in flight; probes are worked off in chunks that fit.
+
+    Returns:
+        A `JacobianOperator` of shape (B, D, K), D the size of one flattened sample.
+
+    Raises:
+        ValueError, TypeError: z or label does not fit the generator.
+        GeneratorError: samples are not functions of their own latent alone, weights are not finite, ...
+
+    Example:
+        >>> J = ps.jacobian(g, z)          # z [B, K]
+        >>> tangents = J @ V               # V [B, K, L] or [K, L] -> [B, D, L]
+        >>> cotangents = J.mT @ U          # U [B, D, L] or [D, L] -> [B, K, L]
+    """
+    if isinstance(generator, nn.Module) and isinstance(z, Tensor) and z.ndim == 2:
+        generator = Generator.of(generator, latent_dim=z.shape[1])
+        if label is not None and generator.num_classes is None:
+            # A plain module does not say how many classes it has: those present must do.
+            classes = int(torch.as_tensor(label).max()) + 1
+            generator = Generator(generator.module, z.shape[1], generator.base, max(classes, 1))
+    generator = Generator.of(generator)
+    z, labels = generator.inputs(z, label)
+    generator.check()
+    return JacobianOperator(generator, z, labels, parse_memory(memory))
+
+
+class JacobianOperator:
+    """J of shape (B, D, K); made by `jacobian`.
+
+    Products run the generator once per chunk of probes on the whole batch, with the probes folded in
+    front of the batch: shared weights see one large batch of L x B tangents.
+    """
+
+    def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
+        self.generator = generator
+        self.z = z.detach()
+        self.label = label
+        self._memory = memory
+        with torch.no_grad():
+            out = generator.flat(self.z[:1], None if label is None else label[:1])
+        self.shape = torch.Size((z.shape[0], out.shape[1], z.shape[1]))
+        self.dtype = out.dtype
+        self.device = z.device
+
+    def __repr__(self) -> str:
+        return f"JacobianOperator{tuple(self.shape)} of {self.generator!r}"
+
+    @property
+    def mT(self) -> "AdjointOperator":
+        """The adjoint, of shape (B, K, D)."""
+        return AdjointOperator(self)
+
+    def __matmul__(self, tangents: Tensor) -> Tensor:
+        """``J @ V``: V [B, K, L], or [K, L] for the same probes at every latent -> [B, D, L].
+
+        The result is stored probe-major ([L, B, D] in memory), the layout `polarity_ext.gram` reads
+        without a transpose.
+        """
+        batch, dim_out, dim_in = self.shape
+        probes = _probes("V", tangents, batch, dim_in, "K", self.z)
+        out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
+        with torch.no_grad():
+            for part, result in zip(probes.split(self.chunk), out.split(self.chunk), strict=True):
+                result.copy_(vmap(self._jvp)(part))
+        return out.permute(1, 2, 0)
+
+    def to_dense(self) -> Tensor:
+        """J itself, [B, D, K] (K products)."""
+        return self.column_block(0, self.shape[2])
+
+    def column_block(self, start: int, stop: int) -> Tensor:
+        """Columns start..stop of J, [B, D, stop - start]: derivatives with respect to those latent coordinates."""
+        dim = self.shape[2]
+        if not 0 <= start < stop <= dim:
+            raise ValueError(f"columns {start}..{stop} are not a range within 0..{dim}")
+        return self @ torch.eye(dim, dtype=self.z.dtype, device=self.device)[:, start:stop]
+
+    @property
+    def chunk(self) -> int:
+        """Probes handled at a time within the memory budget; at least one."""
+        per_probe = bytes_per_tangent(self.generator, self.z, self.label) * self.shape[0]
+        return max(1, self._memory // per_probe)
+
+    def _flat(self, z: Tensor) -> Tensor:
+        return self.generator.flat(z, self.label)
+
+    def _jvp(self, tangent: Tensor) -> Tensor:
+        return jvp(self._flat, (self.z,), (tangent,))[1]  # type: ignore[no-any-return]
+
+
+class AdjointOperator:
+    """J^T of shape (B, K, D): ``J.mT @ U``."""
+
+    def __init__(self, forward: JacobianOperator) -> None:
+        self._forward = forward
+        batch, dim_out, dim_in = forward.shape
+        self.shape = torch.Size((batch, dim_in, dim_out))
+
+    @property
+    def mT(self) -> JacobianOperator:
+        """J again."""
+        return self._forward
+
+    def __matmul__(self, cotangents: Tensor) -> Tensor:
+        """``J^T @ U``: U [B, D, L], or [D, L] for the same cotangents at every latent -> [B, K, L]."""
+        forward = self._forward
+        batch, dim_in, dim_out = self.shape
+        probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
+        out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
+        # The weights are constants here: with their gradients switched off the graph holds z alone.
+        _, pullback = vjp(forward._flat, forward.z)
+        for part, result in zip(probes.split(forward.chunk), out.split(forward.chunk), strict=True):
+            result.copy_(vmap(lambda u: pullback(u)[0])(part).detach())
+        return out.permute(1, 2, 0)
+
+
+def _probes(
+    name: str, probes: Tensor, batch: int, dim: int, dim_name: str, z: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Probes as [L, B, dim], whichever of the two input forms they came in."""
+    wanted = f"[{batch}, {dim}, L] or [{dim}, L] ({dim_name} = {dim})"
+    if not isinstance(probes, Tensor):
+        raise TypeError(f"{name} is a {type(probes).__name__}; expected a tensor {wanted}")
+    if probes.ndim == 2:
+        probes = probes.expand(batch, *probes.shape)
+    if probes.ndim != 3 or probes.shape[:2] != (batch, dim) or probes.shape[2] == 0:
+        raise ValueError(f"{name} has shape {list(probes.shape)}; expected {wanted}")
+    expected = dtype or z.dtype
+    if probes.dtype != expected or probes.device != z.device:
+        raise TypeError(
+            f"{name} is {probes.dtype} on {probes.device}; expected {expected} on {z.device}: pass "
+            f"{name}.to({expected}).to('{z.device}')"
+        )
+    return probes.detach().permute(2, 0, 1)
