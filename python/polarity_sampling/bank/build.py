@@ -1,0 +1,267 @@
+"""Building a bank: fill in the shards that are missing, in order, until they or the time run out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from polarity_sampling.bank.columns import Columns
+from polarity_sampling.bank.files import sole_builder
+from polarity_sampling.bank.metadata import FILE, BankMetadata, Environment
+from polarity_sampling.bank.progress import row_progress
+from polarity_sampling.bank.shards import complete_rows, compute_rows, read_shard, stored_rows, write_shard
+from polarity_sampling.errors import BankError, PolarityWarning
+from polarity_sampling.generator import Generator
+from polarity_sampling.laws import Law
+from polarity_sampling.memory import parse_memory
+from polarity_sampling.volume import auto_top_k
+from polarity_sampling.volume.log_volume import directions
+
+
+@dataclass
+class Budget:
+    """How long to build: once min_rows rows are there, no shard is begun that would end after max_seconds."""
+
+    max_seconds: float | None
+    min_rows: int
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.max_seconds is not None and not self.max_seconds >= 0.0:
+            raise ValueError(f"max_seconds={self.max_seconds}: expected a time, or None for no limit")
+        if self.min_rows < 1:
+            raise ValueError(f"min_rows={self.min_rows}: expected at least 1")
+
+    def allows(self, rows: int, next_seconds: float) -> bool:
+        """Whether to begin a shard expected to take next_seconds, with `rows` rows there already."""
+        if self.max_seconds is None or rows < self.min_rows:
+            return True
+        return time.monotonic() - self.started + next_seconds <= self.max_seconds
+
+    def foresee(self, before: int, rows: int, n: int) -> int:
+        """How many of n rows there will be, going on as since `before` of them were there."""
+        if self.max_seconds is None:
+            return n
+        elapsed = time.monotonic() - self.started
+        foreseen = before + int((rows - before) * max(1.0, self.max_seconds / elapsed))
+        return min(n, max(self.min_rows, foreseen))
+
+
+def settle(
+    generator: Generator,
+    n: int,
+    top_k: str | int | None,
+    seed: int,
+    *,
+    proposal: Law | None,
+    class_prior: Sequence[float] | None,
+    tol: float,
+    batch_size: int,
+    shard_rows: int,
+    store_latents: bool,
+    memory: str | int,
+) -> BankMetadata:
+    """Check the arguments of Bank.build and make metadata of them; top_k="auto" is left open, as 0."""
+    for name, value in {"n": n, "batch_size": batch_size, "shard_rows": shard_rows}.items():
+        if value < 1:
+            raise ValueError(f"{name}={value}: expected at least 1")
+    if shard_rows % batch_size:
+        raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed}: expected an integer in [0, 2**63)")
+    if not (math.isfinite(tol) and tol > 0.0):
+        raise ValueError(f"tol={tol}: expected a positive number of nats")
+    generator.check()
+    most = directions(generator)
+    if top_k is None:
+        top_k = most
+    elif top_k == "auto":
+        top_k = 0
+    elif not isinstance(top_k, int) or not 1 <= top_k <= most:
+        raise ValueError(f'top_k={top_k!r}: expected "auto", None (all) or 1 to {most}')
+    return BankMetadata(
+        model=generator.name,
+        weight_hash=generator.weight_hash(),
+        latent_dim=generator.latent_dim,
+        base=generator.base,
+        law=generator.base if proposal is None else proposal,
+        num_classes=generator.num_classes,
+        class_prior=settle_prior(generator.num_classes, class_prior),
+        seed=seed,
+        n=n,
+        top_k=top_k,
+        top_k_auto=top_k == 0,
+        tol=tol,
+        batch_size=batch_size,
+        shard_rows=shard_rows,
+        store_latents=store_latents,
+        memory=parse_memory(memory),
+        origin="build",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environments=(),
+    )
+
+
+def settle_prior(num_classes: int | None, prior: Sequence[float] | None) -> tuple[float, ...] | None:
+    """The class prior, normalised; uniform if not given, None for an unconditional generator."""
+    if num_classes is None:
+        if prior is not None:
+            raise ValueError("class_prior is given, but the generator has no classes: give it num_classes")
+        return None
+    if prior is None:
+        return (1.0 / num_classes,) * num_classes
+    values = [float(p) for p in prior]
+    total = math.fsum(values)
+    if len(values) != num_classes or min(values) < 0.0 or not 0.0 < total < math.inf:
+        raise ValueError(
+            f"class_prior={values}: expected {num_classes} probabilities, none negative, not all zero"
+        )
+    return tuple(p / total for p in values)
+
+
+def build_in_memory(
+    generator: Generator, metadata: BankMetadata, budget: Budget, progress: bool
+) -> tuple[BankMetadata, Columns]:
+    """Compute a whole bank, or what the budget allows of it, without touching the disk."""
+    parts: list[Columns] = []
+    metadata = _resolve_top_k(generator, metadata)
+    metadata = dataclasses.replace(metadata, environments=(Environment.current(generator.device),))
+
+    def save(_: int, columns: Columns) -> None:
+        parts.append(columns)
+
+    rows = _fill(generator, metadata, metadata.n, {}, save, budget, progress)
+    return dataclasses.replace(metadata, n=rows), Columns.concat(parts)
+
+
+def build_on_disk(
+    generator: Generator, metadata: BankMetadata, path: Path, budget: Budget, progress: bool
+) -> None:
+    """Make the directory hold the bank: start it, go on with it, extend it, or find it finished.
+
+    Raises BankError when the directory holds another bank, or a file fails.
+    """
+    n = metadata.n
+    with sole_builder(path):
+        if (path / FILE).exists():
+            metadata = _continue(path, metadata, generator)
+        else:
+            require_no_shards(path)
+            metadata = _resolve_top_k(generator, metadata)
+            metadata.write(path)  # before any shard: an interrupted build can tell what it was
+        stored = stored_rows(path, metadata)
+        metadata = _set_n(path, metadata, max(n, complete_rows(metadata, stored)))
+        if complete_rows(metadata, stored) >= n:
+            return
+        for index in stored:
+            read_shard(path, metadata, index)  # refuse a damaged bank now, not after hours of work
+        metadata = _record_environment(path, metadata, Environment.current(generator.device))
+
+        def save(index: int, columns: Columns) -> None:
+            kept = stored.get(index, 0) // metadata.batch_size * metadata.batch_size
+            if kept:
+                columns = Columns.concat([read_shard(path, metadata, index)[:kept], columns])
+            write_shard(path, metadata, index, columns.to_table())
+
+        try:
+            rows = _fill(generator, metadata, n, stored, save, budget, progress)
+        except KeyboardInterrupt:
+            rows = complete_rows(metadata, stored_rows(path, metadata))
+            raise KeyboardInterrupt(
+                f"stopped with {rows} of {n} rows in {path}; the same call resumes there"
+            ) from None
+        _set_n(path, metadata, rows)
+
+
+def _fill(
+    generator: Generator,
+    metadata: BankMetadata,
+    n: int,
+    stored: dict[int, int],
+    save: Callable[[int, Columns], None],
+    budget: Budget,
+    progress: bool,
+) -> int:
+    """Compute what is missing of rows 0 .. n - 1, shard by shard; returns m: rows 0 .. m - 1 are there."""
+    size, batch = metadata.shard_rows, metadata.batch_size
+    shards = range(math.ceil(n / size))
+    done = sum(min(stored.get(index, 0), n - index * size) for index in shards)
+    computed, began = 0, time.monotonic()
+    with row_progress(done, n, progress, lambda rows: budget.foresee(done, rows, n)) as advance:
+        for index in shards:
+            start, have = index * size, stored.get(index, 0)
+            stop = min(start + size, n)
+            if start + have >= stop:
+                continue
+            kept = have // batch * batch
+            missing = stop - start - kept
+            pace = (time.monotonic() - began) / computed if computed else 0.0
+            if not budget.allows(start + have, pace * missing):
+                return start + have
+            save(index, compute_rows(generator, metadata, start + kept, stop, advance))
+            computed += missing
+    return n
+
+
+def _continue(path: Path, wanted: BankMetadata, generator: Generator) -> BankMetadata:
+    """The metadata of the bank already there, once it is the wanted one."""
+    found = BankMetadata.read(path)
+    if wanted.top_k_auto and found.top_k_auto:
+        wanted = dataclasses.replace(wanted, top_k=found.top_k)
+    differences = found.differences(_resolve_top_k(generator, wanted))
+    if differences:
+        raise BankError(
+            f"{path} holds a bank of other settings ({'; '.join(differences)}). Choose another path, pass "
+            "the settings it was built with, or delete the directory to build anew"
+        )
+    return found
+
+
+def _resolve_top_k(generator: Generator, metadata: BankMetadata) -> BankMetadata:
+    if metadata.top_k:
+        return metadata
+    return dataclasses.replace(metadata, top_k=auto_top_k(generator, memory=metadata.memory))
+
+
+def _set_n(path: Path, metadata: BankMetadata, n: int) -> BankMetadata:
+    if n != metadata.n:
+        metadata = dataclasses.replace(metadata, n=n)
+        metadata.write(path)
+    return metadata
+
+
+def _record_environment(path: Path, metadata: BankMetadata, now: Environment) -> BankMetadata:
+    if metadata.environments and metadata.environments[-1] == now:
+        return metadata
+    if metadata.environments:
+        before = metadata.environments[-1]
+        changes = [
+            f"{field.name} {getattr(before, field.name)} before, {getattr(now, field.name)} now"
+            for field in dataclasses.fields(now)
+            if getattr(before, field.name) != getattr(now, field.name)
+        ]
+        warnings.warn(
+            f"{path} goes on in another environment ({'; '.join(changes)}): its rows may differ in the last "
+            "bits from a bank built in one go. Recorded in its metadata",
+            PolarityWarning,
+            stacklevel=4,
+        )
+    metadata = dataclasses.replace(metadata, environments=(*metadata.environments, now))
+    metadata.write(path)
+    return metadata
+
+
+def require_no_shards(path: Path) -> None:
+    """Refuse a directory that holds somebody else's Parquet files."""
+    foreign = sorted(path.glob("*.parquet"))
+    if foreign:
+        raise BankError(
+            f"{path} has no {FILE} but holds {len(foreign)} Parquet files, such as {foreign[0].name}: "
+            "choose an empty or new directory"
+        )
