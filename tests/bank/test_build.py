@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from polarity_sampling.bank import build
 from polarity_sampling.bank.files import sole_builder
 from polarity_sampling.bank.metadata import Environment
 
-Watch = Callable[[Callable[[int], None]], list[int]]
-SameRows = Callable[[ps.Bank, ps.Bank], bool]
+from tests.bank.conftest import SameRows, Watch
+
 SMALL: dict[str, Any] = {"top_k": 3, "batch_size": 8, "shard_rows": 32, "progress": False}
+LARGE = SMALL | {"batch_size": 32}
 
 
 # --- what a bank holds ------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def test_proposal_is_drawn_from_and_recorded(mlp: ps.Generator, tmp_path: Path) 
 
 
 def test_labels_follow_the_prior_row_by_row(conditional: ps.Generator, tmp_path: Path) -> None:
-    bank = ps.Bank.build(conditional, n=300, path=tmp_path / "bank", class_prior=[1, 0, 3], **SMALL)
+    bank = ps.Bank.build(conditional, n=300, path=tmp_path / "bank", class_prior=[1, 0, 3], **LARGE)
     assert bank.labels is not None
     counts = torch.bincount(bank.labels, minlength=3)
     assert counts[1] == 0
@@ -72,10 +72,10 @@ def test_labels_follow_the_prior_row_by_row(conditional: ps.Generator, tmp_path:
     expected = ps.log_volume(conditional, z, bank.labels, top_k=3).value
     torch.testing.assert_close(bank.log_volume()[0], expected, rtol=0.0, atol=1e-5)
 
-    uniform = ps.Bank.build(conditional, n=300, **SMALL)
+    uniform = ps.Bank.build(conditional, n=300, **LARGE)
     assert uniform.labels is not None
     assert int(torch.bincount(uniform.labels).min()) > 60
-    other_seed = ps.Bank.build(conditional, n=300, seed=1, **SMALL)
+    other_seed = ps.Bank.build(conditional, n=300, seed=1, **LARGE)
     assert other_seed.labels is not None
     assert not torch.equal(uniform.labels, other_seed.labels)
 

@@ -124,6 +124,9 @@ class BankMetadata:
     @staticmethod
     def from_json(data: dict[str, Any]) -> BankMetadata:
         """Inverse of to_json. Raises KeyError, TypeError or ValueError when it is not one's output."""
+        for name in ("format", "latent_dim", "seed", "n", "top_k", "batch_size", "shard_rows"):
+            if type(data[name]) is not int:
+                raise TypeError(f"{name} is {data[name]!r}, expected an integer")
         prior = data["class_prior"]
         return BankMetadata(
             **data

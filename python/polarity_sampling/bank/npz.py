@@ -13,6 +13,7 @@ import io
 import math
 import warnings
 import zipfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,9 +152,11 @@ def write_npz(path: Path, bank: Bank) -> None:
 
 def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
-        with storage_errors(f"reading {path}"), np.load(path, allow_pickle=False) as file:
+        with storage_errors(f"reading {path}"), ExitStack() as stack:
+            file = np.load(path, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise BankError(f"{path} is a single array; expected an .npz with latents and svds")
+            stack.enter_context(file)
             missing = {"latents", "svds"} - set(file)
             if missing:
                 raise BankError(

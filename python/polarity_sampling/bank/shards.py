@@ -6,12 +6,13 @@ may be computed anywhere, in any order.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"shard-(\d{6,})\.parquet")
 _KEY = b"polarity_sampling"
+_AGAIN = "Delete that file and build again with the same settings: only its rows are recomputed"
 
 
 def shard_path(directory: Path, index: int) -> Path:
@@ -134,26 +136,22 @@ def read_shard(directory: Path, metadata: BankMetadata, index: int) -> Columns:
     import pyarrow.parquet as pq
 
     path = shard_path(directory, index)
-    again = f"Delete {path.name} and build again with the same settings: only its rows are recomputed"
-    try:
-        with storage_errors(f"reading {path}"), open(path, "rb") as file:
-            table = pq.read_table(pa.BufferReader(file.read()))
-    except pa.ArrowException as error:
-        raise BankError(f"{path} is truncated or not a Parquet file ({error}). {again}") from error
-
+    with storage_errors(f"reading {path}"):
+        content = path.read_bytes()
+    table = _parse(path, lambda: pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False))
     seal = _seal(path, table.schema.metadata)
-    if seal.get("bank") != metadata.fingerprint() or seal.get("shard") != index:
+    if seal["bank"] != metadata.fingerprint() or seal["shard"] != index:
         raise BankError(
-            f"{path} is shard {seal.get('shard')} of another bank, or this bank's metadata was edited: found "
-            f"fingerprint {seal.get('bank')}, expected shard {index} of {metadata.fingerprint()}. "
+            f"{path} is shard {seal['shard']} of another bank, or this bank's metadata was edited: found "
+            f"fingerprint {seal['bank']}, expected shard {index} of {metadata.fingerprint()}. "
             "Move files that are not this bank's out of the directory"
         )
     try:
         columns = Columns.from_table(table)
     except (TypeError, ValueError, pa.ArrowException) as error:
-        raise BankError(f"{path} was edited: its columns are not a bank's ({error}). {again}") from error
-    if seal.get("sha256") != _digest(columns):
-        raise BankError(f"{path} was edited or damaged: its values do not match their checksum. {again}")
+        raise BankError(f"{path} was edited: its columns are not a bank's ({error}). {_AGAIN}") from error
+    if seal["sha256"] != _digest(columns):
+        raise BankError(f"{path} was edited or damaged: its values do not match their checksum. {_AGAIN}")
     return columns
 
 
@@ -162,23 +160,15 @@ def stored_rows(directory: Path, metadata: BankMetadata) -> dict[int, int]:
 
     Only Parquet footers are read. Raises BankError for a Parquet file that is not one of the bank's.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     counts = {}
     for path in sorted(directory.glob("*.parquet")):
         match = _NAME.fullmatch(path.name)
-        if match is None:
+        index = int(match[1]) if match else -1
+        if path != shard_path(directory, index):
             raise BankError(f"{path} is no shard of this bank: move it out of the directory")
-        index = int(match[1])
-        try:
-            with storage_errors(f"reading {path}"):
-                footer = pq.read_metadata(path)
-        except pa.ArrowException as error:
-            raise BankError(
-                f"{path} is truncated or not a Parquet file ({error}). Delete it and build again with the "
-                "same settings: only its rows are recomputed"
-            ) from error
+        footer = _parse(path, functools.partial(pq.read_metadata, path))
         _seal(path, footer.metadata)
         if not 0 < footer.num_rows <= metadata.shard_rows:
             raise BankError(f"{path} holds {footer.num_rows} rows, expected 1 to {metadata.shard_rows}")
@@ -197,15 +187,24 @@ def complete_rows(metadata: BankMetadata, stored: dict[int, int]) -> int:
     return rows
 
 
-def _seal(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, object]:
+def _parse(path: Path, read: Callable[[], Any]) -> Any:
+    import pyarrow as pa
+
     try:
-        seal: dict[str, object] = json.loads((metadata or {})[_KEY])
-    except (KeyError, ValueError) as error:
+        return read()
+    except (pa.ArrowException, OSError) as error:  # Arrow reports a damaged file as either
+        raise BankError(f"{path} is truncated or not a Parquet file ({error}). {_AGAIN}") from error
+
+
+def _seal(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    try:
+        seal = json.loads((metadata or {})[_KEY])
+        return {name: seal[name] for name in ("bank", "shard", "sha256")}
+    except (KeyError, TypeError, ValueError) as error:
         raise BankError(
             f"{path} was not written by this library: move it out of the directory, and build again with the "
             "same settings if it replaced a shard"
         ) from error
-    return seal
 
 
 def _digest(columns: Columns) -> str:
