@@ -11,7 +11,9 @@ _MODE_LAYERS = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 def check_latents(z: Tensor, latent_dim: int, dtype: torch.dtype | None) -> None:
     if not isinstance(z, Tensor):
-        raise TypeError(f"z is a {type(z).__name__}; expected a tensor [B, {latent_dim}] (torch.as_tensor(z))")
+        raise TypeError(
+            f"z is a {type(z).__name__}; expected a tensor [B, {latent_dim}] (torch.as_tensor(z))"
+        )
     if z.ndim != 2 or z.shape[1] != latent_dim:
         raise ValueError(f"z has shape {list(z.shape)}; expected [B, {latent_dim}], one latent a row")
     if z.shape[0] == 0:
@@ -31,7 +33,9 @@ def check_labels(
     """Labels as int64 [count] on `device`, or None. A single class serves all rows."""
     if label is None:
         if num_classes is not None:
-            raise ValueError(f"label is missing: this generator has {num_classes} classes; pass label= as int64 [B]")
+            raise ValueError(
+                f"label is missing: this generator has {num_classes} classes; pass label= as int64 [B]"
+            )
         return None
     labels = torch.as_tensor(label, device=device)
     if labels.is_floating_point() or labels.dtype == torch.bool or labels.is_complex():
@@ -40,7 +44,9 @@ def check_labels(
     if labels.ndim == 0:
         labels = labels.expand(count)
     if labels.shape != (count,):
-        raise ValueError(f"label has shape {list(labels.shape)}; expected [{count}], one class for each latent")
+        raise ValueError(
+            f"label has shape {list(labels.shape)}; expected [{count}], one class for each latent"
+        )
     if num_classes is not None and (int(labels.min()) < 0 or int(labels.max()) >= num_classes):
         raise ValueError(
             f"label has values {int(labels.min())}..{int(labels.max())}; expected 0..{num_classes - 1}"
@@ -53,12 +59,13 @@ def forward_flat(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
     out = module(z) if label is None else module(z, label)
     if not isinstance(out, Tensor):
         raise GeneratorError(
-            f"the generator returned a {type(out).__name__}; expected one tensor [B, *]: wrap it in a module that "
-            "returns the samples alone"
+            f"the generator returned a {type(out).__name__}; expected one tensor [B, *]: wrap it in a module "
+            "that returns the samples alone"
         )
     if out.ndim < 1 or out.shape[0] != z.shape[0]:
         raise GeneratorError(
-            f"the generator returned shape {list(out.shape)} for {z.shape[0]} latents; expected [B, *], one sample a row"
+            f"the generator returned shape {list(out.shape)} for {z.shape[0]} latents; expected [B, *], one "
+            "sample a row"
         )
     return out.reshape(out.shape[0], -1)
 
@@ -68,31 +75,36 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise GeneratorError(
-                f"weight '{name}' has NaN or infinite values: the checkpoint is damaged or training diverged; "
-                "load another one"
+                f"weight '{name}' has NaN or infinite values: the checkpoint is damaged or training "
+                "diverged; load another one"
             )
     for name, layer in module.named_modules():
         if layer.training and isinstance(layer, _MODE_LAYERS):
             raise GeneratorError(
-                f"layer '{name}' ({type(layer).__name__}) is in train mode, so samples depend on their batch or on "
-                "chance: call module.eval() first"
+                f"layer '{name}' ({type(layer).__name__}) is in train mode, so samples depend on their batch "
+                "or on chance: call module.eval() first"
             )
     with torch.no_grad():
         together = forward_flat(module, z, label)
         again = forward_flat(module, z, label)
-        alone = torch.cat([forward_flat(module, z[i : i + 1], None if label is None else label[i : i + 1]) for i in (0, 1)])
+        alone = torch.cat(
+            [forward_flat(module, z[i : i + 1], None if label is None else label[i : i + 1]) for i in (0, 1)]
+        )
     if not torch.isfinite(together).all():
-        raise GeneratorError("the generator gives NaN or infinite samples for latents of its base law: check base= and the weights")
+        raise GeneratorError(
+            "the generator gives NaN or infinite samples for latents of its base law: check base= and weights"
+        )
     if not torch.equal(together, again):
         raise GeneratorError(
-            "the generator is random: two calls with the same latents differ. Fix its noise inputs (a constant or a "
-            "seeded buffer) before wrapping it"
+            "the generator is random: two calls with the same latents differ. Fix its noise inputs (a "
+            "constant or a seeded buffer) before wrapping it"
         )
     scale = float(together.abs().max())
     # Other batch sizes round differently; another latent's influence is far larger than rounding.
     tolerance = 1e-3 if together.dtype != torch.float64 else 1e-8
-    if float((together - alone).abs().max()) > tolerance * max(scale, 1e-30):
+    # Written so that NaN (statistics over a batch of one) fails it too.
+    if not float((together - alone).abs().max()) <= tolerance * max(scale, 1e-30):
         raise GeneratorError(
-            "a sample depends on the other latents in its batch (batch statistics, minibatch standard deviation?): "
-            "such layers have no Jacobian per latent; put them in eval mode or remove them"
+            "a sample depends on the other latents in its batch (batch statistics, minibatch standard "
+            "deviation?): such layers have no Jacobian per latent; put them in eval mode or remove them"
         )

@@ -44,10 +44,13 @@ class Generator:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(
-                f"Generator: module is a {type(module).__name__}; expected a torch.nn.Module (wrap a function in one)"
+                f"Generator: module is a {type(module).__name__}; expected a torch.nn.Module (wrap a "
+                "function in one)"
             )
         if num_classes is not None and (isinstance(num_classes, bool) or num_classes < 1):
-            raise ValueError(f"Generator: num_classes is {num_classes!r}; expected a positive integer or None")
+            raise ValueError(
+                f"Generator: num_classes is {num_classes!r}; expected a positive integer or None"
+            )
         self.module = module
         self.latent_dim = _infer_latent_dim(module) if latent_dim is None else latent_dim
         if isinstance(self.latent_dim, bool) or not isinstance(self.latent_dim, int) or self.latent_dim < 1:
@@ -85,7 +88,9 @@ class Generator:
         z, labels = self.inputs(z, label)
         with torch.no_grad():
             parts = [
-                self.module(*((zs,) if labels is None else (zs, labels[i * batch_size : (i + 1) * batch_size])))
+                self.module(
+                    *((zs,) if labels is None else (zs, labels[i * batch_size : (i + 1) * batch_size]))
+                )
                 for i, zs in enumerate(z.split(batch_size))
             ]
         return torch.cat(parts)
@@ -111,7 +116,9 @@ class Generator:
         version = self.version()
         if _checked.get(self.module) != version:
             z = self.base.draw(0, torch.arange(2), self.latent_dim).to(self.device, self.dtype)
-            label = None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+            label = (
+                None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
+            )
             check_module(self.module, z, label)
             _checked[self.module] = version
 
@@ -185,8 +192,6 @@ def _infer_latent_dim(module: nn.Module) -> int:
         if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
             return layer.in_channels
     raise ValueError(
-        f"latent_dim of {type(module).__name__} cannot be inferred (no attribute latent_dim, z_dim or nz, no linear "
-        "or transposed-convolution layer): pass ps.Generator(module, latent_dim=...)"
+        f"latent_dim of {type(module).__name__} cannot be inferred (no attribute latent_dim, z_dim or nz, no "
+        "linear or transposed-convolution layer): pass ps.Generator(module, latent_dim=...)"
     )
-
-

@@ -20,7 +20,7 @@ class _OutputSizes(TorchDispatchMode):
     """Records the bytes of every tensor that an operation returns, in order."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes: list[int] = []
 
     def __torch_dispatch__(
@@ -51,6 +51,7 @@ def bytes_per_tangent(generator: Generator, z: Tensor, label: Tensor | None) -> 
 
 def _output_sizes(generator: Generator, z: Tensor, label: Tensor | None, batch: int) -> list[int]:
     labels = None if label is None else label[:1].expand(batch)
-    with torch.no_grad(), _OutputSizes() as sizes:
+    sizes = _OutputSizes()
+    with torch.no_grad(), sizes:
         generator.flat(z[:1].expand(batch, -1), labels)
     return sizes.bytes

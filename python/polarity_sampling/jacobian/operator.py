@@ -84,7 +84,8 @@ class JacobianOperator:
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
         out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
         with torch.no_grad():
-            for part, result in zip(probes.split(self.chunk), out.split(self.chunk), strict=True):
+            chunks = zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True)
+            for part, result in chunks:
                 result.copy_(vmap(self._jvp)(part))
         return out.permute(1, 2, 0)
 
@@ -93,7 +94,7 @@ class JacobianOperator:
         return self.column_block(0, self.shape[2])
 
     def column_block(self, start: int, stop: int) -> Tensor:
-        """Columns start..stop of J, [B, D, stop - start]: derivatives with respect to those latent coordinates."""
+        """Columns start..stop of J, [B, D, stop - start]: derivatives by those latent coordinates."""
         dim = self.shape[2]
         if not 0 <= start < stop <= dim:
             raise ValueError(f"columns {start}..{stop} are not a range within 0..{dim}")
@@ -132,22 +133,28 @@ class AdjointOperator:
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
         out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
         # The weights are constants here: with their gradients switched off the graph holds z alone.
-        _, pullback = vjp(forward._flat, forward.z)
-        for part, result in zip(probes.split(forward.chunk), out.split(forward.chunk), strict=True):
+        pullback = vjp(forward._flat, forward.z)[1]
+        chunks = zip(torch.split(probes, forward.chunk), torch.split(out, forward.chunk), strict=True)
+        for part, result in chunks:
             result.copy_(vmap(lambda u: pullback(u)[0])(part).detach())
         return out.permute(1, 2, 0)
 
 
 def _probes(
-    name: str, probes: Tensor, batch: int, dim: int, dim_name: str, z: Tensor, dtype: torch.dtype | None = None
+    name: str,
+    probes: Tensor,
+    batch: int,
+    dim: int,
+    dim_name: str,
+    z: Tensor,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Probes as [L, B, dim], whichever of the two input forms they came in."""
     wanted = f"[{batch}, {dim}, L] or [{dim}, L] ({dim_name} = {dim})"
     if not isinstance(probes, Tensor):
         raise TypeError(f"{name} is a {type(probes).__name__}; expected a tensor {wanted}")
-    if probes.ndim == 2:
-        probes = probes.expand(batch, *probes.shape)
-    if probes.ndim != 3 or probes.shape[:2] != (batch, dim) or probes.shape[2] == 0:
+    leading = (dim,) if probes.ndim == 2 else (batch, dim)
+    if probes.ndim not in (2, 3) or probes.shape[:-1] != leading or probes.shape[-1] == 0:
         raise ValueError(f"{name} has shape {list(probes.shape)}; expected {wanted}")
     expected = dtype or z.dtype
     if probes.dtype != expected or probes.device != z.device:
@@ -155,4 +162,4 @@ def _probes(
             f"{name} is {probes.dtype} on {probes.device}; expected {expected} on {z.device}: pass "
             f"{name}.to({expected}).to('{z.device}')"
         )
-    return probes.detach().permute(2, 0, 1)
+    return probes.detach().expand(batch, dim, -1).permute(2, 0, 1)

@@ -101,8 +101,9 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rou
         reference = jacobian(double, z.double(), label, memory=memory) @ probes.double()
     except (RuntimeError, TypeError) as error:
         warnings.warn(
-            f"{generator.name} does not run in float64 ({error}), so rounding inside the network cannot be measured: "
-            f"errors assume {ASSUMED_ROUNDING} of the largest singular value. Remove dtype casts from its forward.",
+            f"{generator.name} does not run in float64 ({error}), so rounding inside the network cannot be "
+            f"measured: errors assume {ASSUMED_ROUNDING} of the largest singular value. Remove dtype casts "
+            "from its forward.",
             PolarityWarning,
             stacklevel=4,
         )
@@ -147,14 +148,16 @@ def _largest_resolved(generator: Generator, seed: int, memory: str | int) -> int
         part = z[i : i + 10]
         operator = jacobian(generator, part, None if label is None else label[i : i + 10], memory=memory)
         columns = operator @ input_basis(generator, part)
-        spectrum = gram_spectrum(columns, columns.new_full((part.shape[0],), rounding.eta, dtype=torch.float64))
+        spectrum = gram_spectrum(
+            columns, columns.new_full((part.shape[0],), rounding.eta, dtype=torch.float64)
+        )
         resolved.append(spectrum.singular_values > spectrum.floor[:, None])
     share = torch.cat(resolved).double().mean(0)
     top_k = int((share >= 0.99).sum())
     if top_k == 0:
         raise GeneratorError(
-            f"{generator.name}: on {100 * (1 - float(share[0])):.0f}% of {TOP_K_LATENTS} latents of its base law the "
-            "Jacobian is zero: the generator ignores z there (dead units, saturated output, untrained weights?). "
-            "There is no volume to sample by; check the weights and base="
+            f"{generator.name}: on {100 * (1 - float(share[0])):.0f}% of {TOP_K_LATENTS} latents of its base "
+            "law the Jacobian is zero: the generator ignores z there (dead units, saturated output, untrained "
+            "weights?). There is no volume to sample by; check the weights and base="
         )
     return top_k

@@ -15,9 +15,9 @@ def log_volume_and_error(
     """Sum of log singular values over the given columns, and a bound on its error.
 
     The true sigma lies within a = eta + (sigma - sqrt(sigma^2 - delta)) of the computed one, so log sigma is
-    off by at most -log(1 - a / sigma), which is below eta / (sigma - eta) + delta / (2 (sigma^2 - delta)) to first
-    order. Where a reaches down to the floor the value is compared with the clipped truth log max(sigma,
-    floor), and the bound stays finite.
+    off by at most -log(1 - a / sigma), which to first order is below eta / (sigma - eta) +
+    delta / (2 (sigma^2 - delta)). Where a reaches down to the floor the value is compared with the clipped
+    truth log max(sigma, floor), and the bound stays finite.
 
     Args:
         singular_values: [N, k] float64, descending; slice the columns for a smaller k.

@@ -57,7 +57,7 @@ class LogVolume:
     method: str
     """"exact" or "float64"."""
     products: int
-    """Jacobian products per latent in the generator's precision (a recomputed latent takes n more in float64)."""
+    """Jacobian products per latent in the generator's precision; a recomputed latent takes n more."""
 
     @property
     def top_k(self) -> int:
@@ -125,7 +125,14 @@ def log_volume(
         part = slice(i, i + batch)
         parts.append(
             _one_batch(
-                generator, z[part], None if labels is None else labels[part], top_k, method, tol, rounding, budget
+                generator,
+                z[part],
+                None if labels is None else labels[part],
+                top_k,
+                method,
+                tol,
+                rounding,
+                budget,
             )
         )
     columns = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(LogVolume)[:-2]}
@@ -165,7 +172,9 @@ def _one_batch(
             _, error = _value_and_error(spectrum, top_k)
             recomputed = error > tol
         if recomputed.any():
-            again = _in_float64(generator, z[recomputed], None if label is None else label[recomputed], rounding, memory)
+            again = _in_float64(
+                generator, z[recomputed], None if label is None else label[recomputed], rounding, memory
+            )
             spectrum = spectrum.replace_rows(recomputed, again)
     value, error = _value_and_error(spectrum, top_k)
     return LogVolume(
@@ -184,7 +193,9 @@ def _one_batch(
 
 
 def _value_and_error(spectrum: Spectrum, top_k: int) -> tuple[Tensor, Tensor]:
-    return log_volume_and_error(spectrum.singular_values[:, :top_k], spectrum.floor, spectrum.eta, spectrum.delta)
+    return log_volume_and_error(
+        spectrum.singular_values[:, :top_k], spectrum.floor, spectrum.eta, spectrum.delta
+    )
 
 
 def _in_working_precision(

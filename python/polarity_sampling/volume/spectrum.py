@@ -48,7 +48,8 @@ def input_basis(generator: Generator, z: Tensor) -> Tensor:
     mirror = unit + sign * eye[:1].double()
     mirror = mirror / mirror.norm(dim=1, keepdim=True)
     reflection = eye.double() - 2.0 * mirror[:, :, None] * mirror[:, None, :]
-    return reflection[:, :, 1:].to(z.dtype)
+    tangent: Tensor = reflection[:, :, 1:].to(z.dtype)
+    return tangent
 
 
 def gram_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:

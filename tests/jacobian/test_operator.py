@@ -1,0 +1,131 @@
+"""J @ V and J^T @ U in every input form, against the dense Jacobian."""
+
+import polarity_sampling as ps
+import pytest
+import torch
+from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from torch import Tensor, nn
+
+from tests import oracle
+
+
+def mlp(dtype=torch.float32):
+    torch.manual_seed(0)
+    return (
+        nn.Sequential(nn.Linear(5, 16), nn.SiLU(), nn.Linear(16, 12), nn.Unflatten(1, (3, 2, 2)))
+        .to(dtype)
+        .eval()
+    )
+
+
+class Conditional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(4, 5)
+        self.out = nn.Linear(5, 7)
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        assert label.dtype == torch.int64
+        assert label.shape == z.shape[:1]
+        return self.out(torch.tanh(z * self.embed(label)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.parametrize("probes", [1, 9])
+@pytest.mark.parametrize("memory", ["1GiB", 1])
+def test_products(dtype, batch, probes, memory):
+    g = ps.Generator(mlp(dtype))
+    gen = torch.Generator().manual_seed(7)
+    z = torch.randn(batch, 5, generator=gen, dtype=dtype)
+    J = ps.jacobian(g, z, memory=memory)
+    truth = oracle.dense_jacobian(g, z)
+    tol = 1e-5 if dtype == torch.float32 else 1e-12
+    assert J.shape == (batch, 12, 5)
+    assert J.mT.shape == (batch, 5, 12)
+    assert J.mT.mT is J
+    V = torch.randn(batch, 5, probes, generator=gen, dtype=dtype)
+    U = torch.randn(batch, 12, probes, generator=gen, dtype=dtype)
+    for found, expected in [
+        (J @ V, truth @ V.double()),
+        (J @ V[0], truth @ V[0].double()),
+        (J.mT @ U, truth.mT @ U.double()),
+        (J.mT @ U[0], truth.mT @ U[0].double()),
+        (J.to_dense(), truth),
+        (J.column_block(1, 4), truth[:, :, 1:4]),
+    ]:
+        assert found.dtype == dtype
+        assert found.shape == expected.shape
+        assert not found.requires_grad
+        torch.testing.assert_close(found.double(), expected, atol=tol, rtol=tol)
+
+
+def test_probes_stored_first():
+    """The layout the Gram kernel reads without a transpose."""
+    J = ps.jacobian(mlp(), torch.randn(3, 5))
+    assert (J @ torch.randn(5, 4)).permute(2, 0, 1).is_contiguous()
+
+
+def test_labels_reach_the_module():
+    g = ps.Generator(Conditional(), 5, num_classes=4)
+    z, label = torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 3, 0])
+    truth = oracle.dense_jacobian(g, z, label)
+    torch.testing.assert_close(ps.jacobian(g, z, label).to_dense().double(), truth, atol=1e-5, rtol=1e-5)
+    one = ps.jacobian(g, z, 2).to_dense().double()
+    torch.testing.assert_close(one, oracle.dense_jacobian(g, z, torch.full((6,), 2)), atol=1e-5, rtol=1e-5)
+    plain = ps.jacobian(g.module, z, label).to_dense().double()
+    torch.testing.assert_close(plain, truth, atol=1e-5, rtol=1e-5)
+
+
+def test_functions_without_parameters():
+    class Swirl(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            return torch.stack([z[:, 0].sin(), z.prod(1)], 1)
+
+    z = torch.randn(4, 2, dtype=torch.float64)
+    found = ps.jacobian(Swirl(), z).to_dense()
+    torch.testing.assert_close(found, oracle.dense_jacobian(ps.Generator(Swirl(), 2), z))
+
+
+def test_trainable_weights_and_inference_mode_do_not_matter():
+    module = mlp()
+    z = torch.randn(2, 5)
+    expected = ps.jacobian(module, z).to_dense()
+    assert all(p.requires_grad for p in module.parameters())
+    assert all(p.grad is None for p in module.parameters())
+    with torch.no_grad():
+        assert torch.equal(ps.jacobian(module, z).to_dense(), expected)
+        assert (ps.jacobian(module, z).mT @ torch.eye(12)).shape == (2, 5, 12)
+
+
+def test_memory_bounds_the_probes_in_flight():
+    g = ps.Generator(mlp())
+    z = torch.randn(4, 5)
+    each = bytes_per_tangent(g, z, None)
+    assert each == 4 * 16 * 4  # the widest activation has sixteen floats, not the weights' 192
+    assert ps.jacobian(g, z, memory=10 * 4 * each).chunk == 10
+    assert ps.jacobian(g, z, memory=1).chunk == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (
+            lambda J: J @ torch.randn(4, 2),
+            ValueError,
+            r"V has shape \[4, 2\]; expected \[3, 5, L\] or \[5, L\]",
+        ),
+        (lambda J: J @ torch.randn(2, 5, 2), ValueError, "V has shape"),
+        (
+            lambda J: J @ torch.randn(5, 2).double(),
+            TypeError,
+            r"V is torch.float64 .* expected torch.float32",
+        ),
+        (lambda J: J @ [1.0], TypeError, "V is a list"),
+        (lambda J: J.mT @ torch.randn(5, 2), ValueError, r"U has shape \[5, 2\]; expected \[3, 12, L\]"),
+        (lambda J: J.column_block(3, 9), ValueError, "columns 3..9"),
+    ],
+)
+def test_refused_probes(call, error, text):
+    with pytest.raises(error, match=text):
+        call(ps.jacobian(mlp(), torch.randn(3, 5)))

@@ -1,0 +1,175 @@
+"""Generators: what is inferred, what is refused, and what identifies the weights."""
+
+import copy
+
+import polarity_sampling as ps
+import pytest
+import torch
+from torch import Tensor, nn
+
+
+def mlp() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 6)).eval()
+
+
+class Labelled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(3, 4)
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        return z * self.embed(label)
+
+
+@pytest.mark.parametrize(
+    ("module", "dim"),
+    [
+        (mlp(), 4),
+        (nn.Sequential(nn.Unflatten(1, (7, 1, 1)), nn.ConvTranspose2d(7, 3, 4)), 7),
+    ],
+)
+def test_latent_dim_is_inferred(module, dim):
+    assert ps.Generator(module).latent_dim == dim
+
+
+def test_latent_dim_is_asked_for():
+    with pytest.raises(ValueError, match=r"latent_dim of ReLU cannot be inferred.*latent_dim=\.\.\."):
+        ps.Generator(nn.ReLU())
+
+
+def test_calls_in_batches_without_gradients():
+    g = ps.Generator(mlp())
+    z = torch.randn(10, 4)
+    out = g(z, batch_size=3)
+    assert not out.requires_grad
+    torch.testing.assert_close(out, g.module(z).detach())
+
+
+@pytest.mark.parametrize("label", [1, torch.tensor(1), torch.ones(10, dtype=torch.int32), [1] * 10])
+def test_labels_in_every_form(label):
+    g = ps.Generator(Labelled(), 4, num_classes=3)
+    z = torch.randn(10, 4)
+    torch.testing.assert_close(g(z, label, batch_size=4), z * g.module.embed.weight[1].detach())
+
+
+@pytest.mark.parametrize(
+    ("z", "error", "text"),
+    [
+        (torch.randn(3, 5), ValueError, r"z has shape \[3, 5\]; expected \[B, 4\]"),
+        (torch.randn(4), ValueError, r"z has shape \[4\]"),
+        (torch.randn(0, 4), ValueError, "z is empty"),
+        (torch.zeros(3, 4, dtype=torch.int64), TypeError, "floating point"),
+        (torch.randn(3, 4).double(), TypeError, r"pass z.to\(torch.float32\)"),
+        (
+            torch.tensor([[0.0] * 4, [float("nan")] * 4]),
+            ValueError,
+            "NaN or infinite values .first in row 1.",
+        ),
+        ([[0.0] * 4], TypeError, "z is a list"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call", [lambda g, z: g(z), ps.jacobian, ps.log_volume], ids=["call", "jacobian", "volume"]
+)
+def test_bad_latents(call, z, error, text):
+    with pytest.raises(error, match=text):
+        call(ps.Generator(mlp()), z)
+
+
+@pytest.mark.parametrize(
+    ("label", "error", "text"),
+    [
+        (None, ValueError, "label is missing: this generator has 3 classes"),
+        (3, ValueError, r"label has values 3\.\.3; expected 0\.\.2"),
+        (torch.tensor([0, -1]), ValueError, r"-1\.\.0"),
+        (torch.zeros(5, dtype=torch.int64), ValueError, r"shape \[5\]; expected \[2\]"),
+        (torch.zeros(2), TypeError, "expected integers"),
+    ],
+)
+def test_bad_labels(label, error, text):
+    with pytest.raises(error, match=text):
+        ps.jacobian(ps.Generator(Labelled(), 4, num_classes=3), torch.randn(2, 4), label)
+
+
+def norm_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 6))
+
+
+class BatchStatistics(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z / z.std(0, keepdim=True)
+
+
+class Noisy(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z + 0.01 * torch.randn_like(z)
+
+
+class Pair(nn.Module):
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        return z, z
+
+
+class Mixed(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z.sum()
+
+
+def with_nan() -> nn.Module:
+    module = mlp()
+    with torch.no_grad():
+        module[2].bias[3] = float("nan")
+    return module
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (norm_net().train(), r"layer '1' .BatchNorm1d. is in train mode.*call module.eval"),
+        (nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5)).train(), "layer '1' .Dropout. is in train mode"),
+        (with_nan(), r"weight '2.bias' has NaN"),
+        (BatchStatistics(), "depends on the other latents in its batch"),
+        (
+            nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False)).eval(),
+            "runs on two latents but not on one alone",
+        ),
+        (Noisy(), "random: two calls with the same latents differ"),
+        (Pair(), "returned a tuple; expected one tensor"),
+        (Mixed(), r"returned shape \[\] for 2 latents"),
+    ],
+)
+def test_generators_without_a_jacobian_per_latent(module, text):
+    with pytest.raises(ps.GeneratorError, match=text):
+        ps.jacobian(ps.Generator(module, 4), torch.randn(3, 4))
+
+
+def test_a_repaired_module_is_looked_at_again():
+    module = norm_net().train()
+    with pytest.raises(ps.GeneratorError, match=r"train mode"):
+        ps.jacobian(module, torch.randn(2, 4))
+    ps.jacobian(module.eval(), torch.randn(2, 4))
+    with torch.no_grad():
+        module[0].weight[0, 0] = float("inf")
+    with pytest.raises(ps.GeneratorError, match="weight '0\\.weight'"):
+        ps.jacobian(module, torch.randn(2, 4))
+
+
+def test_weight_hash():
+    first, same, other = mlp(), mlp(), mlp()
+    with torch.no_grad():
+        other[0].weight[0, 0] += 1e-6
+    steeper = copy.deepcopy(first)
+    steeper[1] = nn.LeakyReLU(0.3)
+    assert ps.Generator(first).weight_hash() == ps.Generator(same).weight_hash()
+    assert len({ps.Generator(m).weight_hash() for m in (first, other, steeper)}) == 3
+    assert ps.Generator(first.double()).weight_hash() != ps.Generator(same).weight_hash()
+
+
+def test_arguments_are_checked():
+    with pytest.raises(TypeError, match="expected a torch.nn.Module"):
+        ps.Generator(lambda z: z, 3)
+    with pytest.raises(ValueError, match="num_classes is 0"):
+        ps.Generator(mlp(), num_classes=0)
+    with pytest.raises(ValueError, match="latent_dim is -1"):
+        ps.Generator(mlp(), -1)
