@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,9 @@ def test_top_k_auto_is_settled_once(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n": 0}, "n=0: expected at least 1"),
+        ({"n": 0}, "n=0: expected an integer, at least 1"),
+        ({"n": 8.0}, "n=8.0"),
+        ({"proposal": "ball"}, "law='ball'"),
         ({"n": -3}, "n=-3"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"shard_rows": 12}, "shard_rows=12: expected a multiple of batch_size=8"),
@@ -161,6 +165,23 @@ def test_a_larger_n_extends(
     longer = ps.Bank.build(mlp, n=70, path=tmp_path, **SMALL)
     assert len(computed) == 4  # rows 40 .. 71: whole batches that were there are kept
     assert same_rows(longer, ps.Bank.build(mlp, n=70, **SMALL))
+
+
+def test_progress_counts_every_row_once(
+    mlp: ps.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[list[int]] = []
+
+    @contextmanager
+    def bar(done: int, total: int, *_: object) -> Iterator[Callable[[int], None]]:
+        bars.append([total, done])
+        yield bars[-1].append
+
+    monkeypatch.setattr(build, "row_progress", bar)
+    for n in (45, 70, 75):
+        ps.Bank.build(mlp, n=n, path=tmp_path, **SMALL)
+    assert [sum(bar[1:]) for bar in bars] == [45, 70, 75]
+    assert [bar[1] for bar in bars] == [0, 40, 64]
 
 
 def test_only_missing_shards_are_computed(

@@ -42,7 +42,7 @@ class Bank:
         top_k: str | int | None = "auto",
         seed: int = 0,
         *,
-        proposal: Law | None = None,
+        proposal: str | Law | None = None,
         class_prior: Sequence[float] | None = None,
         tol: float = 1e-2,
         batch_size: int = 32,

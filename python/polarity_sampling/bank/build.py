@@ -59,7 +59,7 @@ def settle(
     top_k: str | int | None,
     seed: int,
     *,
-    proposal: Law | None,
+    proposal: str | Law | None,
     class_prior: Sequence[float] | None,
     tol: float,
     batch_size: int,
@@ -69,8 +69,8 @@ def settle(
 ) -> BankMetadata:
     """Check the arguments of Bank.build and make metadata of them; top_k="auto" is left open, as 0."""
     for name, value in {"n": n, "batch_size": batch_size, "shard_rows": shard_rows}.items():
-        if value < 1:
-            raise ValueError(f"{name}={value}: expected at least 1")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}={value}: expected an integer, at least 1")
     if shard_rows % batch_size:
         raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")
     if not 0 <= seed < 2**63:
@@ -90,7 +90,7 @@ def settle(
         weight_hash=generator.weight_hash(),
         latent_dim=generator.latent_dim,
         base=generator.base,
-        law=generator.base if proposal is None else proposal,
+        law=generator.base if proposal is None else Law.of(proposal),
         num_classes=generator.num_classes,
         class_prior=settle_prior(generator.num_classes, class_prior),
         seed=seed,
@@ -164,7 +164,7 @@ def build_on_disk(
         metadata = _record_environment(path, metadata, Environment.current(generator.device))
 
         def save(index: int, columns: Columns) -> None:
-            kept = stored.get(index, 0) // metadata.batch_size * metadata.batch_size
+            kept = int(columns.row_id[0]) - index * metadata.shard_rows
             if kept:
                 columns = Columns.concat([read_shard(path, metadata, index)[:kept], columns])
             write_shard(path, metadata, index, columns.to_table())
@@ -191,21 +191,24 @@ def _fill(
     """Compute what is missing of rows 0 .. n - 1, shard by shard; returns m: rows 0 .. m - 1 are there."""
     size, batch = metadata.shard_rows, metadata.batch_size
     shards = range(math.ceil(n / size))
-    done = sum(min(stored.get(index, 0), n - index * size) for index in shards)
+
+    def reusable(index: int) -> int:
+        have, wanted = stored.get(index, 0), min(size, n - index * size)
+        return wanted if have >= wanted else have // batch * batch  # a cut batch is computed anew
+
+    done = sum(reusable(index) for index in shards)
     computed, began = 0, time.monotonic()
     with row_progress(done, n, progress, lambda rows: budget.foresee(done, rows, n)) as advance:
         for index in shards:
-            start, have = index * size, stored.get(index, 0)
-            stop = min(start + size, n)
-            if start + have >= stop:
+            start, stop = index * size + reusable(index), min((index + 1) * size, n)
+            if start == stop:
                 continue
-            kept = have // batch * batch
-            missing = stop - start - kept
             pace = (time.monotonic() - began) / computed if computed else 0.0
-            if not budget.allows(start + have, pace * missing):
-                return start + have
-            save(index, compute_rows(generator, metadata, start + kept, stop, advance))
-            computed += missing
+            there = index * size + stored.get(index, 0)
+            if not budget.allows(there, pace * (stop - start)):
+                return there
+            save(index, compute_rows(generator, metadata, start, stop, advance))
+            computed += stop - start
     return n
 
 
