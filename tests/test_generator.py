@@ -167,7 +167,7 @@ def test_weight_hash():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(TypeError, match="expected a torch.nn.Module"):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module"):
         ps.Generator(lambda z: z, 3)
     with pytest.raises(ValueError, match="num_classes is 0"):
         ps.Generator(mlp(), num_classes=0)

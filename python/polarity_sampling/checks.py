@@ -87,9 +87,14 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
     with torch.no_grad():
         together = forward_flat(module, z, label)
         again = forward_flat(module, z, label)
-        alone = torch.cat(
-            [forward_flat(module, z[i : i + 1], None if label is None else label[i : i + 1]) for i in (0, 1)]
-        )
+        try:
+            one_by_one = [forward_flat(module, z[[i]], None if label is None else label[[i]]) for i in (0, 1)]
+        except (RuntimeError, ValueError) as error:
+            raise GeneratorError(
+                f"the generator runs on two latents but not on one alone ({error}): a layer uses batch "
+                "statistics; put it in eval mode or give it running statistics"
+            ) from error
+        alone = torch.cat(one_by_one)
     if not torch.isfinite(together).all():
         raise GeneratorError(
             "the generator gives NaN or infinite samples for latents of its base law: check base= and weights"

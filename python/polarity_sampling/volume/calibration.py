@@ -157,7 +157,7 @@ def _largest_resolved(generator: Generator, seed: int, memory: str | int) -> int
     if top_k == 0:
         raise GeneratorError(
             f"{generator.name}: on {100 * (1 - float(share[0])):.0f}% of {TOP_K_LATENTS} latents of its base "
-            "law the Jacobian is zero: the generator ignores z there (dead units, saturated output, untrained "
-            "weights?). There is no volume to sample by; check the weights and base="
+            "law the Jacobian is zero: the generator ignores z there (dead units, saturated output, "
+            "untrained weights?). There is no volume to sample by; check the weights and base="
         )
     return top_k
