@@ -60,7 +60,6 @@ def test_labels_in_every_form(label):
         (torch.randn(4), ValueError, r"z has shape \[4\]"),
         (torch.randn(0, 4), ValueError, "z is empty"),
         (torch.zeros(3, 4, dtype=torch.int64), TypeError, "floating point"),
-        (torch.randn(3, 4).double(), TypeError, r"pass z.to\(torch.float32\)"),
         (
             torch.tensor([[0.0] * 4, [float("nan")] * 4]),
             ValueError,
@@ -75,6 +74,18 @@ def test_labels_in_every_form(label):
 def test_bad_latents(call, z, error, text):
     with pytest.raises(error, match=text):
         call(ps.Generator(mlp()), z)
+
+
+def test_precisions():
+    g = ps.Generator(mlp().double())
+    z = torch.randn(3, 4)
+    assert ps.jacobian(g, z).to_dense().dtype == torch.float64  # float32 latents are exact in float64
+    assert torch.equal(g(z), g(z.double()))
+    assert ps.Generator(mlp())(z.double()).dtype == torch.float32
+    with pytest.raises(TypeError, match=r"pass z\.to\(torch\.float32\)"):
+        ps.jacobian(ps.Generator(mlp()), z.double())
+    with pytest.raises(TypeError, match=r"needs float32 or float64: call module\.float"):
+        ps.jacobian(ps.Generator(mlp().bfloat16()), z.bfloat16())
 
 
 @pytest.mark.parametrize(

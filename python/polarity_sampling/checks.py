@@ -20,8 +20,12 @@ def check_latents(z: Tensor, latent_dim: int, dtype: torch.dtype | None) -> None
         raise ValueError(f"z is empty (shape {list(z.shape)}); expected at least one latent")
     if not z.is_floating_point():
         raise TypeError(f"z has dtype {z.dtype}; expected floating point")
-    if dtype is not None and z.dtype != dtype:
-        raise TypeError(f"z has dtype {z.dtype} but the generator computes in {dtype}: pass z.to({dtype})")
+    exact = {z.dtype} | ({torch.float64} if z.dtype == torch.float32 else set())
+    if dtype is not None and dtype not in exact:
+        raise TypeError(
+            f"z has dtype {z.dtype} but the generator computes in {dtype}: pass z.to({dtype}), if the "
+            "rounded latents are what you mean"
+        )
     if not torch.isfinite(z).all():
         row = int((~torch.isfinite(z)).any(1).nonzero()[0])
         raise ValueError(f"z has NaN or infinite values (first in row {row}); expected finite latents")

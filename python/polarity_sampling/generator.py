@@ -84,7 +84,12 @@ class Generator:
         return next((t.device for t in self._state()), torch.device("cpu"))
 
     def __call__(self, z: Tensor, label: Tensor | int | None = None, *, batch_size: int = 64) -> Tensor:
-        """Samples for latents ``z`` [n, K], without gradients, in batches; returns [n, *] on `device`."""
+        """Samples for latents ``z`` [n, K], without gradients, in batches; returns [n, *] on `device`.
+
+        Latents of another precision are converted, so draws (float32) go into any generator.
+        """
+        if isinstance(z, Tensor) and z.is_floating_point():
+            z = z.to(self.fixed_dtype)
         z, labels = self.inputs(z, label)
         with torch.no_grad():
             parts = [
@@ -96,14 +101,16 @@ class Generator:
         return torch.cat(parts)
 
     def inputs(self, z: Tensor, label: Tensor | int | None) -> tuple[Tensor, Tensor | None]:
-        """Checks z and label and moves them to the module's device.
+        """Checks z and label and moves them to the module's device; float32 latents also to its float64.
 
         Raises:
             ValueError: wrong shape, non-finite values, labels missing, superfluous or out of range.
             TypeError: z is not a floating-point tensor of the module's dtype.
         """
         check_latents(z, self.latent_dim, self.fixed_dtype)
-        return z.to(self.device), check_labels(label, z.shape[0], self.num_classes, self.device)
+        return z.to(self.device, self.fixed_dtype), check_labels(
+            label, z.shape[0], self.num_classes, self.device
+        )
 
     def check(self) -> None:
         """Makes sure that the module maps every latent by itself, deterministically, to finite numbers.

@@ -43,6 +43,11 @@ def jacobian(
             classes = int(torch.as_tensor(label).max()) + 1
             generator = Generator(generator.module, z.shape[1], generator.base, max(classes, 1))
     generator = Generator.of(generator)
+    if generator.fixed_dtype not in (None, torch.float32, torch.float64):
+        raise TypeError(
+            f"the generator computes in {generator.fixed_dtype}; a Jacobian needs float32 or float64: call "
+            "module.float()"
+        )
     z, labels = generator.inputs(z, label)
     generator.check()
     return JacobianOperator(generator, z, labels, parse_memory(memory))

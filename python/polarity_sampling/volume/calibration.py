@@ -12,6 +12,7 @@ from polarity_sampling.errors import GeneratorError, PolarityWarning
 from polarity_sampling.generator import Generator, Version
 from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.laws import Law
+from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume.spectrum import EPS32, EPS64, columns_of, gram_spectrum, input_basis
 
 # Streams of their own, so that no calibration latent is a latent of somebody's bank.
@@ -74,22 +75,21 @@ class Rounding:
     """Measured against float64, or assumed because the module does not run in it."""
 
 
-_rounding: "weakref.WeakKeyDictionary[nn.Module, tuple[Version, Law, torch.dtype, Rounding]]" = (
-    weakref.WeakKeyDictionary()
-)
-_top_k: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple[Version, Law, torch.dtype, int], int]]" = (
-    weakref.WeakKeyDictionary()
-)
+# What a result may depend on, to the last bit: the budget sets how many probes go together.
+_Key = tuple[Version, Law, torch.dtype, int, int]
+
+_rounding: "weakref.WeakKeyDictionary[nn.Module, tuple[_Key, Rounding]]" = weakref.WeakKeyDictionary()
+_top_k: "weakref.WeakKeyDictionary[nn.Module, tuple[_Key, int]]" = weakref.WeakKeyDictionary()
 
 
 def rounding_of(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rounding:
     """Measures the rounding error on a few latents of the base law; once for each state of the weights."""
-    version = generator.version()
+    key = (generator.version(), generator.base, dtype, parse_memory(memory), 0)
     kept = _rounding.get(generator.module)
-    if kept is None or kept[:3] != (version, generator.base, dtype):
-        kept = (version, generator.base, dtype, _measure(generator, dtype, memory))
+    if kept is None or kept[0] != key:
+        kept = (key, _measure(generator, dtype, memory))
         _rounding[generator.module] = kept
-    return kept[3]
+    return kept[1]
 
 
 def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rounding:
@@ -132,7 +132,7 @@ def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") 
     Raises:
         GeneratorError: no k qualifies: the generator ignores z, or is constant on most of its latents.
     """
-    key = (generator.version(), generator.base, generator.dtype, seed)
+    key = (generator.version(), generator.base, generator.dtype, parse_memory(memory), seed)
     kept = _top_k.get(generator.module)
     if kept is None or kept[0] != key:
         kept = (key, _largest_resolved(generator, seed, memory))
