@@ -1,0 +1,58 @@
+"""Checks of the arguments that all samplers take."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+
+import numpy as np
+
+from polarity_sampling.samplers.protocol import BankLike
+
+
+def checked_rho(rho: float) -> float:
+    """rho as a float; TypeError unless a real number, ValueError unless finite."""
+    if isinstance(rho, (bool, np.bool_)) or not isinstance(rho, Real):
+        raise TypeError(f"rho={rho!r}: expected a number")
+    if not math.isfinite(rho):
+        raise ValueError(f"rho={rho!r}: expected a finite number (negative: quality, positive: diversity)")
+    return float(rho)
+
+
+def checked_count(name: str, value: int) -> int:
+    """A whole number of at least 1."""
+    number = _whole(name, value)
+    if number < 1:
+        raise ValueError(f"{name}={number}: expected at least 1")
+    return number
+
+
+def checked_seed(seed: int) -> int:
+    """A whole number in [0, 2^63)."""
+    number = _whole("seed", seed)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"seed={number}: expected an integer in [0, 2**63)")
+    return number
+
+
+def checked_top_k(top_k: int | None, bank: BankLike) -> int:
+    """top_k between 1 and what the bank stores; None means all."""
+    if top_k is None:
+        return bank.top_k
+    number = _whole("top_k", top_k)
+    if not 1 <= number <= bank.top_k:
+        raise ValueError(
+            f"top_k={number}: expected 1 to {bank.top_k}, the number of singular values that the bank stores "
+            "per row; for more, build the bank with a larger top_k"
+        )
+    return number
+
+
+def _whole(name: str, value: int) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}={value!r}: expected an integer")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}={value!r}: expected an integer") from None

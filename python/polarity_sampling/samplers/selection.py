@@ -1,0 +1,75 @@
+"""Choosing rows by weight: pure functions of log-weights and uniform numbers.
+
+Random numbers are read from the float64 stream `polarity_ext.uniform(seed, ...)` in blocks of 2^56 numbers,
+none of which reaches into another or into block 0, where latents are drawn (a bank and a sampler may share a
+seed):
+
+    block 1  Gumbel keys, number i for the bank's i-th row
+    block 2  shuffles, number i for draw i
+    block 3  multinomial draws, number i for draw i
+    block 4  systematic starts, number 0 for joint draws, number 1 + c for class c
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import polarity_ext
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+GUMBEL, SHUFFLE, MULTINOMIAL, START = (block << 56 for block in (1, 2, 3, 4))
+
+
+def uniforms(seed: int, offset: int, count: int) -> Floats:
+    """Numbers offset .. offset + count - 1 of stream `seed`, float64 in the open interval (0, 1)."""
+    numbers: Floats = polarity_ext.uniform(seed, offset, (count,), dtype=torch.float64).numpy()
+    return numbers
+
+
+def systematic(log_weights: Floats, start: float, shuffle: Floats) -> Ints:
+    """Systematic draws with replacement: row i comes up floor or ceil of n·p_i times, n·p_i on average.
+
+    Args:
+        log_weights: [N], of any scale.
+        start: one number in (0, 1).
+        shuffle: [n] numbers whose ranks put the draws in random order, so that every position has law p.
+
+    Returns:
+        n indices into log_weights.
+    """
+    n = len(shuffle)
+    chosen = _invert(log_weights, (start + np.arange(n)) / n)
+    return chosen[np.argsort(shuffle, kind="stable")]
+
+
+def multinomial(log_weights: Floats, numbers: Floats) -> Ints:
+    """Independent draws with replacement: one index into log_weights [N] per number in (0, 1)."""
+    return _invert(log_weights, numbers)
+
+
+def gumbel_top_n(log_weights: Floats, numbers: Floats, n: int) -> Ints:
+    """Draws without replacement: the n largest of log-weight + Gumbel noise, largest first.
+
+    That is the law of drawing one row after the other, each in proportion to the weights of those left
+    (Yellott 1977; Kool, van Hoof & Welling, arXiv 1903.06059), so the first m of n draws are a draw of m.
+
+    Args:
+        log_weights: [N], of any scale, at least n of them finite.
+        numbers: [N] in (0, 1), one per row.
+    """
+    keys = log_weights - np.log(-np.log(numbers))
+    top = np.argpartition(keys, len(keys) - n)[len(keys) - n :]
+    return top[np.argsort(-keys[top], kind="stable")]
+
+
+def _invert(log_weights: Floats, numbers: Floats) -> Ints:
+    """Indices at which the cumulative weight first exceeds each number in (0, 1)."""
+    cumulative = np.cumsum(np.exp(log_weights - log_weights.max()))
+    # A number that rounds to one would fall off the end; rows without weight are never first to exceed.
+    targets = np.minimum(numbers * cumulative[-1], np.nextafter(cumulative[-1], 0.0))
+    chosen: Ints = np.searchsorted(cumulative, targets, side="right")
+    return chosen
