@@ -4,6 +4,8 @@ Environment: POLARITY_WITH_CUDA=AUTO|ON|OFF (default AUTO), CMAKE_ARGS (handed t
 MAX_JOBS (parallel compile jobs).
 """
 
+import contextlib
+import importlib.metadata
 import os
 import shlex
 import shutil
@@ -17,17 +19,29 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent.resolve()
 
 
+def build_tool(name: str) -> str:
+    """Path of cmake or ninja: the one pip installed, even where it is not on PATH; else the one on PATH."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(name) or []:
+            if file.name == name and os.access(file.locate(), os.X_OK):
+                return str(file.locate())
+    found = shutil.which(name)
+    if found is None:
+        raise SystemExit(f"polarity_ext: {name} is missing; pip install 'cmake>=3.26' 'ninja>=1.11'")
+    return found
+
+
 class CMakeBuild(build_ext):
     """Configures, builds and copies polarity_ext/_C."""
 
     def build_extension(self, ext: Extension) -> None:
-        cmake = shutil.which("cmake")
-        if cmake is None:
-            raise SystemExit("polarity_ext: cmake is missing; pip install 'cmake>=3.26' ninja")
+        cmake = build_tool("cmake")
         # One build tree per interpreter; an editable install reuses it, so rebuilds are short.
         build_dir = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         arguments = [
             f"-DPython_EXECUTABLE={sys.executable}",
+            # Given anew each time: the ninja of an isolated build is gone when the next one starts.
+            f"-DCMAKE_MAKE_PROGRAM={build_tool('ninja')}",
             f"-DPOLARITY_WITH_CUDA={os.environ.get('POLARITY_WITH_CUDA', 'AUTO')}",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]

@@ -26,13 +26,13 @@ def _advice(error: ImportError) -> str:
     found = sorted(path.name for path in PACKAGE.glob("_C*") if path.suffix in {".so", ".pyd"})
     if f"_C{wanted}" in found:
         return (
-            f"polarity_ext: the compiled extension _C{wanted} does not load ({error}). It needs torch >= 2.10; "
-            f"`python -m polarity_ext.info` shows both sides. Rebuild it in the project's directory: {BUILD_COMMAND}"
+            f"polarity_ext: the compiled extension _C{wanted} does not load ({error}). "
+            f"It needs torch >= 2.10. Rebuild it in the project's directory: {BUILD_COMMAND}"
         )
     if found:
         return (
-            f"polarity_ext: the compiled extension was built for another Python (found {', '.join(found)}, this "
-            f"one needs _C{wanted}). Rebuild it in the project's directory: {BUILD_COMMAND}"
+            f"polarity_ext: the compiled extension was built for another Python (found {', '.join(found)}; "
+            f"this one needs _C{wanted}). Rebuild it in the project's directory: {BUILD_COMMAND}"
         )
     return (
         f"polarity_ext: there is no compiled extension in {PACKAGE}. "

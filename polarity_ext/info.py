@@ -46,7 +46,8 @@ def report() -> tuple[list[tuple[str, str]], list[str]]:
     if devices and not built["cuda"]:
         problems.append(
             f"torch sees {devices[0]}, but the extension was built without CUDA ({built['cuda_reason']}); "
-            "install the CUDA toolkit and rebuild with POLARITY_WITH_CUDA=ON pip install --no-build-isolation -e ."
+            "install the CUDA toolkit and rebuild: "
+            "POLARITY_WITH_CUDA=ON pip install --no-build-isolation -e ."
         )
     elif devices:
         problems += _missing_architectures(built["cuda_architectures"])
@@ -71,8 +72,8 @@ def _missing_architectures(text: str) -> list[str]:
         native = any(10 * (b // 10) == 10 * major and b <= capability for b in built)
         if not native and capability < max(built):
             problems.append(
-                f"GPU {index} ({torch.cuda.get_device_name(index)}) has compute capability {major}.{minor}, built "
-                f"are {text}; rebuild with CMAKE_ARGS=-DPOLARITY_CUDA_ARCHITECTURES={capability}"
+                f"GPU {index} ({torch.cuda.get_device_name(index)}) has compute capability {major}.{minor}, "
+                f"built are {text}; rebuild with CMAKE_ARGS=-DPOLARITY_CUDA_ARCHITECTURES={capability}"
             )
     return problems
 

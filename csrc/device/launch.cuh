@@ -16,8 +16,9 @@ inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) {
     std::string message = std::string("CUDA error in ") + what + ": " + cudaGetErrorString(status);
     if (status == cudaErrorNoKernelImageForDevice) {
-      message += " (this build has no code for this GPU; `python -m polarity_ext.info` lists the"
-                 " built architectures)";
+      message +=
+          " (this build has no code for this GPU; `python -m polarity_ext.info` lists the"
+          " built architectures)";
     }
     throw std::runtime_error(message);
   }

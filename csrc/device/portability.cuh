@@ -20,9 +20,7 @@ POLARITY_DEVICE int64_t thread_index() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 
-POLARITY_DEVICE int64_t grid_threads() {
-  return static_cast<int64_t>(gridDim.x) * blockDim.x;
-}
+POLARITY_DEVICE int64_t grid_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
 POLARITY_DEVICE void sync_block() { __syncthreads(); }
 

@@ -1,7 +1,5 @@
 #include "activation.h"
 
-#include <stdexcept>
-
 #include "activation_point.h"
 #include "cpu_isa.h"
 #include "cpu_math.h"
@@ -12,47 +10,49 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 13;
 
-template <Activation kind, class Math, typename T>
+template <Activation kind, typename T>
 POLARITY_INLINE void apply(T alpha, const T* x, T* y, T* derivative, int64_t count) {
 #pragma GCC ivdep  // the outputs are fresh allocations
   for (int64_t i = 0; i < count; ++i) {
-    const auto point = activation_point<kind, Math>(x[i], alpha);
+    const auto point = activation_point<kind, VectorMath>(x[i], alpha);
     y[i] = point.y;
     derivative[i] = point.derivative;
   }
 }
 
-template <class Math, typename T>
+template <typename T>
 POLARITY_INLINE void apply_kind(Activation kind, T alpha, const T* x, T* y, T* derivative,
                                 int64_t count) {
   switch (kind) {
-    case Activation::relu:
-      return apply<Activation::relu, Math>(alpha, x, y, derivative, count);
+    case Activation::relu: return apply<Activation::relu>(alpha, x, y, derivative, count);
     case Activation::leaky_relu:
-      return apply<Activation::leaky_relu, Math>(alpha, x, y, derivative, count);
-    case Activation::tanh:
-      return apply<Activation::tanh, Math>(alpha, x, y, derivative, count);
-    case Activation::sigmoid:
-      return apply<Activation::sigmoid, Math>(alpha, x, y, derivative, count);
-    case Activation::silu:
-      return apply<Activation::silu, Math>(alpha, x, y, derivative, count);
-    case Activation::gelu:
-      return apply<Activation::gelu, Math>(alpha, x, y, derivative, count);
-    case Activation::softplus:
-      return apply<Activation::softplus, Math>(alpha, x, y, derivative, count);
-    case Activation::elu:
-      return apply<Activation::elu, Math>(alpha, x, y, derivative, count);
+      return apply<Activation::leaky_relu>(alpha, x, y, derivative, count);
+    case Activation::tanh: return apply<Activation::tanh>(alpha, x, y, derivative, count);
+    case Activation::sigmoid: return apply<Activation::sigmoid>(alpha, x, y, derivative, count);
+    case Activation::silu: return apply<Activation::silu>(alpha, x, y, derivative, count);
+    case Activation::gelu: return apply<Activation::gelu>(alpha, x, y, derivative, count);
+    case Activation::softplus: return apply<Activation::softplus>(alpha, x, y, derivative, count);
+    case Activation::elu: return apply<Activation::elu>(alpha, x, y, derivative, count);
   }
 }
 
 template <Isa isa>
 POLARITY_INLINE void apply_float_body(Activation kind, float alpha, const float* x, float* y,
                                       float* derivative, int64_t count) {
-  apply_kind<VectorMath>(kind, alpha, x, y, derivative, count);
+  apply_kind(kind, alpha, x, y, derivative, count);
+}
+template <Isa isa>
+POLARITY_INLINE void apply_double_body(Activation kind, double alpha, const double* x, double* y,
+                                       double* derivative, int64_t count) {
+  apply_kind(kind, alpha, x, y, derivative, count);
 }
 POLARITY_ISA_VARIANTS(apply_float,
                       (Activation kind, float alpha, const float* x, float* y, float* derivative,
                        int64_t count),
+                      (kind, alpha, x, y, derivative, count))
+POLARITY_ISA_VARIANTS(apply_double,
+                      (Activation kind, double alpha, const double* x, double* y,
+                       double* derivative, int64_t count),
                       (kind, alpha, x, y, derivative, count))
 
 void run(Activation kind, float alpha, const float* x, float* y, float* derivative, int64_t count) {
@@ -60,7 +60,7 @@ void run(Activation kind, float alpha, const float* x, float* y, float* derivati
 }
 void run(Activation kind, double alpha, const double* x, double* y, double* derivative,
          int64_t count) {
-  apply_kind<LibraryMath>(kind, alpha, x, y, derivative, count);
+  apply_double(kind, alpha, x, y, derivative, count);
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 
 namespace polarity {
 
-constexpr int kGramDepth = 16;                                // rows staged in shared memory
-constexpr int kGramMicro = 4;                                 // a thread owns 4 x 4 of the tile
+constexpr int kGramDepth = 16;  // rows staged in shared memory
+constexpr int kGramMicro = 4;   // a thread owns 4 x 4 of the tile
 constexpr int kGramEdge = static_cast<int>(kGramTile) / kGramMicro;  // threads along an edge
 constexpr int kGramBlock = kGramEdge * kGramEdge;
 
@@ -22,8 +22,8 @@ POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& colu
 template <typename T>
 POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits,
                                          double* partial) {
-  SHARED_ARRAY(double, left, kGramDepth * kGramTile);
-  SHARED_ARRAY(double, right, kGramDepth * kGramTile);
+  SHARED_ARRAY(double, left, kGramDepth* kGramTile);
+  SHARED_ARRAY(double, right, kGramDepth* kGramTile);
 
   const int64_t pairs = gram_tile_pairs(shape.cols);
   const int64_t pair = blockIdx.x % pairs;
@@ -34,8 +34,7 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
 
   const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
   const int64_t first = split * rows_per_split;
-  const int64_t last =
-      first + rows_per_split < shape.rows ? first + rows_per_split : shape.rows;
+  const int64_t last = first + rows_per_split < shape.rows ? first + rows_per_split : shape.rows;
   const T* sample = y + b * shape.stride_batch;
 
   const int thread = static_cast<int>(threadIdx.x);
@@ -54,8 +53,10 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
       const int64_t j = tile_column * kGramTile + lane;
       const T* address = sample + row * shape.stride_row;
       const int slot = depth * static_cast<int>(kGramTile) + lane;
-      left[slot] = row < last && i < shape.cols ? static_cast<double>(address[i * shape.stride_col]) : 0.0;
-      right[slot] = row < last && j < shape.cols ? static_cast<double>(address[j * shape.stride_col]) : 0.0;
+      left[slot] =
+          row < last && i < shape.cols ? static_cast<double>(address[i * shape.stride_col]) : 0.0;
+      right[slot] =
+          row < last && j < shape.cols ? static_cast<double>(address[j * shape.stride_col]) : 0.0;
     }
     device::sync_block();
 #pragma unroll 4

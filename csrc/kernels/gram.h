@@ -10,8 +10,8 @@
 namespace polarity {
 
 struct GramShape {
-  int64_t batch, rows, cols;                       // Y is [batch, rows, cols]
-  int64_t stride_batch, stride_row, stride_col;    // in elements, any layout
+  int64_t batch, rows, cols;                     // Y is [batch, rows, cols]
+  int64_t stride_batch, stride_row, stride_col;  // in elements, any layout
 };
 
 constexpr int64_t kGramTile = 32;  // edge of a block of G, the unit of the workspace

@@ -27,15 +27,15 @@ struct Micro<Isa::avx512> {
 };
 
 // tile += a^T c over `depth` packed rows; a and c are packed tiles with `rows` and `columns`
-// columns of Y in use.
+// columns of Y in use. Of a tile on the diagonal only what reaches the upper triangle is formed.
 template <Isa isa>
 POLARITY_INLINE void multiply_tile(const double* a, const double* c, int64_t depth, int64_t rows,
-                                   int64_t columns, double* tile) {
+                                   int64_t columns, bool diagonal, double* tile) {
   constexpr int kRows = Micro<isa>::rows;
   constexpr int kVectors = Micro<isa>::vectors;
   constexpr int kColumns = kVectors * static_cast<int>(kWidth);
   for (int64_t i = 0; i < rows; i += kRows) {
-    for (int64_t j = 0; j < columns; j += kColumns) {
+    for (int64_t j = diagonal ? i / kColumns * kColumns : 0; j < columns; j += kColumns) {
       Vector sum[kRows][kVectors];
       for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
@@ -76,7 +76,8 @@ POLARITY_INLINE void pack(const T* y, const GramShape& shape, int64_t first, int
     if (shape.stride_col == 1) {
       for (int64_t row = 0; row < depth; ++row) {
         for (int64_t lane = 0; lane < width; ++lane) {
-          target[row * kGramTile + lane] = static_cast<double>(source[row * shape.stride_row + lane]);
+          target[row * kGramTile + lane] =
+              static_cast<double>(source[row * shape.stride_row + lane]);
         }
       }
       continue;
@@ -109,7 +110,7 @@ POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, int64_t firs
       const int64_t columns = std::min(kGramTile, shape.cols - column * kGramTile);
       for (int64_t row = 0; row <= column; ++row, tile += kGramTile * kGramTile) {
         multiply_tile<isa>(packed + row * rows * kGramTile, packed + column * rows * kGramTile,
-                           rows, row < column ? kGramTile : columns, columns, tile);
+                           rows, row < column ? kGramTile : columns, columns, row == column, tile);
       }
     }
   }

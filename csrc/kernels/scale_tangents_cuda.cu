@@ -23,11 +23,12 @@ void scale_tangents(const T* t, const T* d, T* out, const TangentLayout& layout,
   const int64_t groups = (layout.probes + kProbesPerThread - 1) / kProbesPerThread;
   const int64_t work = groups * layout.batch * (quads ? layout.size / 4 : layout.size);
   auto* kernel = quads ? scale_tangents_kernel<T, Quad<T>> : scale_tangents_kernel<T, T>;
-  device::launch("scale_tangents", kernel, device::grid_for(work, kBlock), kBlock, stream, t, d, out,
-                 layout);
+  device::launch("scale_tangents", kernel, device::grid_for(work, kBlock), kBlock, stream, t, d,
+                 out, layout);
 }
 
-template void scale_tangents<float>(const float*, const float*, float*, const TangentLayout&, void*);
+template void scale_tangents<float>(const float*, const float*, float*, const TangentLayout&,
+                                    void*);
 template void scale_tangents<double>(const double*, const double*, double*, const TangentLayout&,
                                      void*);
 

@@ -1,7 +1,7 @@
 #include "uniform.h"
 
 #include "../device/normal.h"
-#include "cpu_isa.h"
+#include "counter_stream.h"
 #include "parallel.h"
 
 namespace polarity::cpu {
@@ -9,30 +9,30 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 14;
 
-// A word per element costs up to four Philox calls per counter, but the loop has no ragged ends
-// and vectorises: the generator is far from being any program's bottleneck.
+struct UniformFloat {
+  static POLARITY_INLINE Numbers<float, 4> make(uint64_t seed, uint64_t counter) {
+    const Philox4 random = philox(seed, StreamTag::uniform32, counter);
+    return {{uniform_float(random.word[0]), uniform_float(random.word[1]),
+             uniform_float(random.word[2]), uniform_float(random.word[3])}};
+  }
+};
+
+struct UniformDouble {
+  static POLARITY_INLINE Numbers<double, 2> make(uint64_t seed, uint64_t counter) {
+    const Philox4 random = philox(seed, StreamTag::uniform64, counter);
+    return {{uniform_double(random.word[0], random.word[1]),
+             uniform_double(random.word[2], random.word[3])}};
+  }
+};
+
 template <Isa isa>
 POLARITY_INLINE void fill_float_body(uint64_t seed, uint64_t first, float* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint64_t index = first + static_cast<uint64_t>(i);
-    const Philox4 random = philox(seed, StreamTag::uniform32, index / 4);
-    const uint32_t low = (index & 1) != 0 ? random.word[1] : random.word[0];
-    const uint32_t high = (index & 1) != 0 ? random.word[3] : random.word[2];
-    out[i] = uniform_float((index & 2) != 0 ? high : low);
-  }
+  CounterStream<UniformFloat, float, 4>::fill(seed, first, out, count);
 }
-
 template <Isa isa>
 POLARITY_INLINE void fill_double_body(uint64_t seed, uint64_t first, double* out, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    const uint64_t index = first + static_cast<uint64_t>(i);
-    const Philox4 random = philox(seed, StreamTag::uniform64, index / 2);
-    const bool odd = (index & 1) != 0;
-    out[i] = uniform_double(odd ? random.word[2] : random.word[0],
-                            odd ? random.word[3] : random.word[1]);
-  }
+  CounterStream<UniformDouble, double, 2>::fill(seed, first, out, count);
 }
-
 POLARITY_ISA_VARIANTS(fill_float, (uint64_t seed, uint64_t first, float* out, int64_t count),
                       (seed, first, out, count))
 POLARITY_ISA_VARIANTS(fill_double, (uint64_t seed, uint64_t first, double* out, int64_t count),

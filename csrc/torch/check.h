@@ -27,24 +27,40 @@ inline std::string shape_of(const Tensor& tensor) {
 
 inline void check_floating(const Tensor& tensor, const char* op, const char* name) {
   const ScalarType type = tensor.scalar_type();
-  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": ", name,
-                  " must be float32 or float64; convert it with .float() or .double()");
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": ", name, " is ",
+                  type, "; it must be float32 or float64 (convert it with .float() or .double())");
 }
 
 inline void check_same(const Tensor& a, const char* a_name, const Tensor& b, const char* b_name,
                        const char* op) {
-  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), op, ": ", a_name, " and ", b_name,
-                  " must have the same dtype");
+  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), op, ": ", a_name, " is ", a.scalar_type(),
+                  " and ", b_name, " is ", b.scalar_type(), "; convert one to the other's dtype");
   STD_TORCH_CHECK(a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index(), op,
-                  ": ", a_name, " and ", b_name, " must be on the same device");
+                  ": ", a_name, " and ", b_name, " are on different devices; move one with .to()");
 }
 
-// Elements 1.. of a sample lie densely in the order of their dimensions.
-inline bool is_dense_from(const Tensor& tensor, int64_t first_dim) {
-  int64_t expected = 1;
-  for (int64_t i = tensor.dim() - 1; i >= first_dim; --i) {
-    if (tensor.size(i) != 1 && tensor.stride(i) != expected) return false;
-    expected *= tensor.size(i);
+// Dimensions first.. of a tensor fill one run of memory, in whatever order of dimensions.
+// (polarity_ext/ops/layout.py says the same for fake tensors.)
+inline bool is_dense_from(const Tensor& tensor, int64_t first) {
+  int64_t count = 1;
+  for (int64_t i = first; i < tensor.dim(); ++i) count *= tensor.size(i);
+  int64_t run = 1;  // of the dimensions found so far; the next one has just this stride
+  for (bool found = true; found && run < count;) {
+    found = false;
+    for (int64_t i = first; i < tensor.dim(); ++i) {
+      if (tensor.size(i) > 1 && tensor.stride(i) == run) {
+        run *= tensor.size(i);
+        found = true;
+      }
+    }
+  }
+  return count == 0 || run == count;
+}
+
+// Dimensions a_first.. of a lie in memory as dimensions b_first.. of b, which have the same sizes.
+inline bool same_order(const Tensor& a, int64_t a_first, const Tensor& b, int64_t b_first) {
+  for (int64_t i = 0; i < a.dim() - a_first; ++i) {
+    if (a.size(a_first + i) > 1 && a.stride(a_first + i) != b.stride(b_first + i)) return false;
   }
   return true;
 }

@@ -9,6 +9,7 @@ import importlib.util
 import pybind11
 
 torch = importlib.util.find_spec("torch")
-assert torch is not None and torch.submodule_search_locations
+assert torch is not None
+assert torch.submodule_search_locations
 version = importlib.metadata.version("torch").split("+")[0]
 print(torch.submodule_search_locations[0], version, pybind11.get_include(), sep=";")

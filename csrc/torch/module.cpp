@@ -2,9 +2,13 @@
 // stable ABI's version macros do not mix, and nothing below needs a tensor.
 #include <pybind11/pybind11.h>
 
+#include <string>
+
+#include "../kernels/cpu_isa.h"
 #include "build_info.h"
 
 namespace py = pybind11;
+namespace cpu = polarity::cpu;
 
 namespace {
 
@@ -15,10 +19,8 @@ struct KernelRow {
 
 // Every kernel has a CPU backend; CUDA beside it where the build has CUDA.
 constexpr KernelRow kKernels[] = {
-    {"gaussian", "float32"},
-    {"uniform", "float32 float64"},
-    {"gram", "float32 float64"},
-    {"scale_tangents", "float32 float64"},
+    {"gaussian", "float32"},           {"uniform", "float32 float64"},
+    {"gram", "float32 float64"},       {"scale_tangents", "float32 float64"},
     {"activation", "float32 float64"},
 };
 
@@ -46,10 +48,37 @@ py::list kernel_table() {
   return rows;
 }
 
+constexpr cpu::Isa kIsas[] = {cpu::Isa::avx512, cpu::Isa::avx2, cpu::Isa::baseline};
+
+py::list instruction_sets() {
+  py::list names;
+  for (const cpu::Isa isa : kIsas) {
+    if (cpu::is_supported(isa)) names.append(cpu::name_of(isa));
+  }
+  return names;
+}
+
+std::string instruction_set() { return cpu::name_of(cpu::isa_in_use()); }
+
+void use_instruction_set(const std::string& name) {
+  for (const cpu::Isa isa : kIsas) {
+    if (name == cpu::name_of(isa) && cpu::is_supported(isa)) {
+      cpu::isa_in_use() = isa;
+      return;
+    }
+  }
+  throw py::value_error("use_instruction_set: this machine has no '" + name +
+                        "'; instruction_sets() lists those it has");
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of polarity_ext; importing it registers torch.ops.polarity.*";
   m.def("build_info", &build_info, "What this binary was built from and for.");
   m.def("kernel_table", &kernel_table, "Rows of {name, dtypes, backends}, one for each kernel.");
+  m.def("instruction_sets", &instruction_sets, "Instruction sets of this CPU, best first.");
+  m.def("instruction_set", &instruction_set, "The one the CPU kernels use.");
+  m.def("use_instruction_set", &use_instruction_set, py::arg("name"),
+        "Makes the CPU kernels use another one, to test or to measure it.");
 }

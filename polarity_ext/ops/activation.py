@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.layout import is_dense
+
 # Names in the order of csrc/kernels/activation.h, with the default of their parameter alpha
 # (None: the activation has no parameter).
 ACTIVATIONS: dict[str, float | None] = {
@@ -24,6 +26,8 @@ _NAMES = list(ACTIVATIONS)
 
 @torch.library.register_fake("polarity::activation")
 def _fake(x: Tensor, kind: int, alpha: float) -> tuple[Tensor, Tensor]:
+    if is_dense(x):
+        return torch.empty_like(x), torch.empty_like(x)
     return x.new_empty(x.shape), x.new_empty(x.shape)
 
 
@@ -49,7 +53,8 @@ def second_derivative(x: Tensor, kind: str, alpha: float) -> Tensor:
 class _Activation(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, kind: int, alpha: float) -> tuple[Tensor, Tensor]:
-        return torch.ops.polarity.activation(x, kind, alpha)
+        out: tuple[Tensor, Tensor] = torch.ops.polarity.activation(x, kind, alpha)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int, float], output: tuple[Tensor, Tensor]) -> None:
@@ -59,17 +64,17 @@ class _Activation(torch.autograd.Function):
         ctx.save_for_forward(x, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, grad_derivative: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_y: Tensor, grad_derivative: Tensor) -> tuple[Tensor, None, None]:
         x, derivative = ctx.saved_tensors
         return grad_y * derivative + grad_derivative * second_derivative(x, ctx.kind, ctx.alpha), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _kind: None, _alpha: None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, _kind: None, _alpha: None) -> tuple[Tensor, Tensor]:
         x, derivative = ctx.saved_tensors
         return tangent * derivative, tangent * second_derivative(x, ctx.kind, ctx.alpha)
 
     @staticmethod
-    def vmap(  # type: ignore[override]
+    def vmap(
         info: Any, in_dims: tuple[int | None, None, None], x: Tensor, kind: int, alpha: float
     ) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
         return _Activation.apply(x, kind, alpha), (in_dims[0], in_dims[0])  # type: ignore[no-untyped-call]
@@ -80,7 +85,7 @@ def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor
 
     Derivatives are formed without cancellation: the one of tanh is sech^2 from the pre-activation, not
     ``1 - tanh(x)**2``, which has no correct digit left where tanh saturates. At kinks the left derivative
-    is taken, as torch does. Both outputs are differentiable (backward, jvp, vmap).
+    is taken, as torch does; at infinities the limit. Both outputs are differentiable (backward, jvp, vmap).
 
     Args:
         x: any shape, float32 or float64.
@@ -88,7 +93,7 @@ def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor
         alpha: slope of leaky_relu (0.01), beta of softplus (1), alpha of elu (1); other kinds have none.
 
     Returns:
-        y and derivative, shaped like x.
+        y and derivative, shaped like x, and laid out like it where x is dense (channels last, say).
 
     Raises:
         ValueError: unknown kind, alpha given to a kind without one, not finite, or <= 0 for softplus.
@@ -102,7 +107,7 @@ def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor
     elif default is None:
         raise ValueError(f"activation: {kind} takes no alpha, got {alpha}; leave it out")
     if not math.isfinite(alpha) or (kind == "softplus" and alpha <= 0):
-        raise ValueError(
-            f"activation: alpha is {alpha}; expected a finite number" + ", > 0 for softplus" * (kind == "softplus")
-        )
-    return _Activation.apply(x, _CODES[kind], float(alpha))  # type: ignore[no-any-return, no-untyped-call]
+        positive = ", > 0 for softplus" if kind == "softplus" else ""
+        raise ValueError(f"activation: alpha is {alpha}; expected a finite number{positive}")
+    out: tuple[Tensor, Tensor] = _Activation.apply(x, _CODES[kind], float(alpha))  # type: ignore[no-untyped-call]
+    return out

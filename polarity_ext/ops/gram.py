@@ -8,13 +8,15 @@ from torch import Tensor
 
 @torch.library.register_fake("polarity::gram")
 def _fake(y: Tensor) -> Tensor:
+    torch._check(y.dim() == 3, lambda: f"gram: y must be [B, D, L], got {list(y.shape)}")
     return y.new_empty((y.shape[0], y.shape[2], y.shape[2]), dtype=torch.float64)
 
 
 class _Gram(torch.autograd.Function):
     @staticmethod
     def forward(y: Tensor) -> Tensor:
-        return torch.ops.polarity.gram(y)
+        out: Tensor = torch.ops.polarity.gram(y)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -22,18 +24,18 @@ class _Gram(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (y,) = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        y: Tensor = ctx.saved_tensors[0]
         return (y.double() @ (grad + grad.mT)).to(y.dtype)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
-        (y,) = ctx.saved_tensors
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        y: Tensor = ctx.saved_tensors[0]
         cross = y.double().mT @ tangent.double()
         return cross + cross.mT
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None], y: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int | None], y: Tensor) -> tuple[Tensor, int]:
         (dim,) = in_dims
         assert dim is not None
         y = y.movedim(dim, 0)
@@ -56,6 +58,5 @@ def gram(y: Tensor) -> Tensor:
     Raises:
         RuntimeError: y is not three-dimensional or not float32/float64.
     """
-    return _Gram.apply(y)  # type: ignore[no-any-return, no-untyped-call]
-
-
+    out: Tensor = _Gram.apply(y)  # type: ignore[no-untyped-call]
+    return out

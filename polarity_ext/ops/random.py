@@ -29,9 +29,9 @@ def gaussian(
     Bit-identical on CPU and CUDA. Has no derivatives.
 
     Args:
-        seed: stream, >= 0 (64-bit key).
-        offset: index in the stream of the first number, >= 0. ``gaussian(s, 0, (n,))[k:]`` equals
-            ``gaussian(s, k, (n - k,))``.
+        seed: stream, 0 <= seed < 2^63.
+        offset: index in the stream of the first number, 0 <= offset < 2^63:
+            ``gaussian(s, 0, (n,))[k:]`` equals ``gaussian(s, k, (n - k,))``.
         shape: shape of the result, filled in row-major order.
         device: where to make it; default torch's current default device.
 

@@ -4,22 +4,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad as fwAD
+
+from polarity_ext.ops.layout import is_dense, same_order
 
 
 @torch.library.register_fake("polarity::scale_tangents")
 def _fake(t: Tensor, d: Tensor) -> Tensor:
-    return t.new_empty(t.shape)
+    _check_shapes(t, d)
+    out = torch.empty_like(t)
+    dense = is_dense(t, 2) and same_order(t, 2, d, 1) and same_order(t, 2, out, 2)
+    return out if dense else t.new_empty(t.shape)
 
 
 @torch.library.register_fake("polarity::scale_tangents_")
 def _fake_in_place(t: Tensor, d: Tensor) -> None:
-    return None
+    _check_shapes(t, d)
+
+
+def _check_shapes(t: Tensor, d: Tensor) -> None:
+    got = f"got t {list(t.shape)} and d {list(d.shape)}"
+    matches = t.dim() >= 2 and t.shape[1:] == d.shape
+    torch._check(matches, lambda: f"scale_tangents: t must be [L, B, *] and d [B, *], {got}")
 
 
 class _ScaleTangents(torch.autograd.Function):
     @staticmethod
     def forward(t: Tensor, d: Tensor) -> Tensor:
-        return torch.ops.polarity.scale_tangents(t, d)
+        out: Tensor = torch.ops.polarity.scale_tangents(t, d)
+        return out
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -27,14 +40,14 @@ class _ScaleTangents(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         t, d = ctx.saved_tensors
         return scale_tangents(grad, d), (grad * t).sum(0)
 
     @staticmethod
-    def jvp(ctx: Any, t_tangent: Tensor | None, d_tangent: Tensor | None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, t_tangent: Tensor | None, d_tangent: Tensor | None) -> Tensor:
         t, d = ctx.saved_tensors
-        terms = []
+        terms: list[Tensor] = []
         if t_tangent is not None:
             terms.append(t_tangent * d)
         if d_tangent is not None:
@@ -42,7 +55,7 @@ class _ScaleTangents(torch.autograd.Function):
         return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, int | None], t: Tensor, d: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], t: Tensor, d: Tensor) -> tuple[Tensor, int]:
         t_dim, d_dim = in_dims
         if d_dim is None:  # the batched probes are just more probes
             assert t_dim is not None
@@ -64,26 +77,41 @@ def scale_tangents(t: Tensor, d: Tensor) -> Tensor:
         d: derivative or mask [B, *], same dtype and device.
 
     Returns:
-        [L, B, *], contiguous.
+        [L, B, *], laid out like t (channels last, say) where every t[l, b] and d[b] are dense in the same
+        order; otherwise contiguous, at the price of a copy of what is not.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    return _ScaleTangents.apply(t, d)  # type: ignore[no-any-return, no-untyped-call]
+    out: Tensor = _ScaleTangents.apply(t, d)  # type: ignore[no-untyped-call]
+    return out
 
 
 def scale_tangents_(t: Tensor, d: Tensor) -> Tensor:
     """`scale_tangents` in place; returns t.
 
-    For the inside of a tangent program: it has no autograd, so t must not require a gradient.
+    For the inside of a tangent program: it has no derivatives and no vmap rule.
+
+    Args:
+        t: tangents [L, B, *], float32 or float64; every t[l, b] dense, in any order of its dimensions.
+        d: as in `scale_tangents`; copied where it lies in another order than t, or in t itself.
 
     Raises:
-        RuntimeError: as `scale_tangents`; or t requires a gradient; or a t[l, b] is not dense.
+        RuntimeError: as `scale_tangents`; or t or d requires a gradient or is inside torch.func or
+            forward-mode differentiation; or a t[l, b] is strided, or overlaps another.
     """
+    dual = any(fwAD.unpack_dual(x).tangent is not None for x in (t, d))
+    if dual or torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "scale_tangents_: called under torch.func or forward-mode differentiation, of which it knows "
+            "nothing; use scale_tangents"
+        )
     if torch.is_grad_enabled() and (t.requires_grad or d.requires_grad):
         raise RuntimeError(
             "scale_tangents_: t or d requires a gradient and this op has none; use scale_tangents, "
             "or call it under torch.no_grad()"
         )
     torch.ops.polarity.scale_tangents_(t, d)
+    if not t.is_inference():
+        torch.autograd.graph.increment_version(t)
     return t

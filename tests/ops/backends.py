@@ -1,0 +1,48 @@
+"""Where the case table runs: each instruction set of the CPU kernels, and CUDA where there is one."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import polarity_ext
+
+
+@dataclass(frozen=True)
+class Backend:
+    name: str
+    device: str
+    instruction_set: str | None = None  # None: the best of this machine
+
+    @property
+    def ops(self) -> Any:
+        """The raw ops, by schema name."""
+        return torch.ops.polarity
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        before = polarity_ext._C.instruction_set()
+        polarity_ext._C.use_instruction_set(self.instruction_set or before)
+        try:
+            yield
+        finally:
+            polarity_ext._C.use_instruction_set(before)
+
+    def place(self, value: Any) -> Any:
+        """A tensor on this device with the strides and storage offset it has; others as they are."""
+        if not isinstance(value, Tensor) or value.device.type == self.device:
+            return value
+        flat = value.as_strided((value.untyped_storage().nbytes() // value.element_size(),), (1,), 0)
+        return flat.to(self.device).as_strided(value.shape, value.stride(), value.storage_offset())
+
+
+CPU = Backend("cpu", "cpu")
+CUDA = Backend("cuda", "cuda")
+_LESSER = [Backend(f"cpu-{name}", "cpu", name) for name in polarity_ext._C.instruction_sets()[1:]]
+
+DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(CUDA, id="cuda", marks=pytest.mark.gpu)]
+BACKENDS = [*DEVICES, *(pytest.param(backend, id=backend.name) for backend in _LESSER)]

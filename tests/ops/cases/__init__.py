@@ -1,0 +1,15 @@
+"""The case table: for every op its inputs, cost, reference and tolerance.
+
+One row drives the test of values on every backend (tests/ops/test_<op>.py) and, where it says ``perf``,
+the benchmark (``python -m benchmarks.kernels``). A new op is a new file here and an entry in `OPS`.
+"""
+
+from tests.ops.cases.activation import ACTIVATION
+from tests.ops.cases.case import Case, Op
+from tests.ops.cases.gram import GRAM
+from tests.ops.cases.random import GAUSSIAN, UNIFORM
+from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
+
+OPS = {op.name: op for op in (GAUSSIAN, UNIFORM, GRAM, SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE, ACTIVATION)}
+
+__all__ = ["OPS", "Case", "Op"]

@@ -1,0 +1,62 @@
+"""What a row of the case table declares, and the memory layouts rows ask for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Inputs = tuple[Any, ...]
+Outputs = tuple[Tensor, ...]
+Layout = Callable[[Tensor], Tensor]
+f32, f64 = torch.float32, torch.float64
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    make: Callable[[torch.Generator], Inputs]  # fresh inputs, on the CPU
+    flops: int
+    bytes: int  # read and written at least
+    tolerance: float  # in the op's unit of error, see Op.error
+    perf: bool = False  # also a row of benchmarks/kernels
+
+    def inputs(self, seed: int) -> Inputs:
+        return self.make(torch.Generator().manual_seed(seed))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Op:
+    name: str
+    run: Callable[..., Outputs]  # run(ops, *inputs) with ops = torch.ops.polarity
+    reference: Callable[..., Outputs]
+    error: Callable[..., float]  # error(got, expected, *inputs): the largest, in a unit natural to the op
+    composed: Callable[..., Any]  # the same from ATen ops: the peer in benchmarks
+    cases: list[Case]
+
+
+# Layouts: the same numbers, elsewhere in memory.
+
+
+def as_is(x: Tensor) -> Tensor:
+    return x
+
+
+def offset(x: Tensor) -> Tensor:
+    """In the middle of a larger storage, not on a vector boundary."""
+    room = x.new_zeros(x.numel() + 6)
+    return room[3 : 3 + x.numel()].view(x.shape).copy_(x)
+
+
+def strided(x: Tensor) -> Tensor:
+    """Every second number of a last dimension twice as long."""
+    return torch.stack([x, torch.zeros_like(x)], dim=-1).flatten(-2)[..., ::2]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Dimension -3 innermost, whatever comes before it."""
+    return x.movedim(-3, -1).contiguous().movedim(-1, -3)

@@ -1,0 +1,102 @@
+"""What the ops must compute, in higher precision and written another way than the kernels."""
+
+import math
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from tests.ops import philox_ref
+
+
+def gaussian_ref(seed: int, offset: int, shape: tuple[int, ...]) -> Tensor:
+    return torch.from_numpy(philox_ref.gaussian_ref(seed, offset, math.prod(shape))).reshape(shape)
+
+
+def uniform_ref(seed: int, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    make = philox_ref.uniform32_ref if dtype == torch.float32 else philox_ref.uniform64_ref
+    return torch.from_numpy(make(seed, offset, math.prod(shape))).reshape(shape)
+
+
+def gram_ref(y: Tensor) -> Tensor:
+    """float64, with an error of about D eps |y_i| |y_j| of its own; `exact_dot` has none."""
+    return torch.einsum("bdi,bdj->bij", y.double(), y.double())
+
+
+def exact_dot(a: Tensor, b: Tensor) -> float:
+    """a . b rounded once: every product split into its rounded value and its error (Dekker), then fsum."""
+    x, y = a.double().numpy(), b.double().numpy()
+    product = x * y
+    xh, yh = _high(x), _high(y)
+    xl, yl = x - xh, y - yh
+    return math.fsum([*product.tolist(), *(xh * yh - product + xh * yl + xl * yh + xl * yl).tolist()])
+
+
+def _high(x: np.ndarray) -> np.ndarray:
+    """The upper 26 bits of each double."""
+    t = x * (2.0**27 + 1.0)
+    return t - (t - x)
+
+
+def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
+    """Correctly rounded: a product of two float32 is exact in float64."""
+    return (t.double() * d.double()).to(t.dtype)
+
+
+def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
+    """f and f' in float64: by NumPy and SciPy for float32 input, by mpmath for float64."""
+    if x.dtype == torch.float64:
+        return activation_mp(x, kind, alpha)
+    a, v = float(np.float32(alpha)), x.double().numpy()
+    with np.errstate(over="ignore", invalid="ignore"):
+        y, derivative = _FLOAT64[kind](v, a)
+    return torch.from_numpy(np.asarray(y)), torch.from_numpy(np.asarray(derivative))
+
+
+def activation_mp(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
+    """f and f' with 40 digits, rounded to float64; finite x only."""
+    if x.dtype == torch.float32:
+        alpha = float(np.float32(alpha))
+    with mpmath.workdps(40):
+        pairs = [_MP[kind](mpmath.mpf(v), mpmath.mpf(alpha)) for v in x.flatten().tolist()]
+        numbers = torch.tensor([[float(p[0]), float(p[1])] for p in pairs], dtype=torch.float64).reshape(
+            -1, 2
+        )
+    return numbers[:, 0].reshape(x.shape), numbers[:, 1].reshape(x.shape)
+
+
+Array = np.ndarray
+Pair64 = tuple[Array, Array]
+_FLOAT64: dict[str, Callable[[Array, float], Pair64]] = {
+    "relu": lambda x, a: (np.maximum(x, 0), np.where(np.isnan(x), x, x > 0)),
+    "leaky_relu": lambda x, a: (np.where(x > 0, x, a * x), np.where(np.isnan(x), x, np.where(x > 0, 1, a))),
+    "tanh": lambda x, a: (np.tanh(x), 4 * special.expit(2 * x) * special.expit(-2 * x)),
+    "sigmoid": lambda x, a: (special.expit(x), special.expit(x) * special.expit(-x)),
+    "silu": lambda x, a: (x * special.expit(x), special.expit(x) * (1 + x * special.expit(-x))),
+    "gelu": lambda x, a: (x * special.ndtr(x), special.ndtr(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)),
+    "softplus": lambda x, a: (np.logaddexp(0, a * x) / a, special.expit(a * x)),
+    "elu": lambda x, a: (
+        np.where(x > 0, x, a * np.expm1(np.minimum(x, 0))),
+        np.where(x > 0, 1, a * np.exp(np.minimum(x, 0))),
+    ),
+}
+
+
+def _logistic(x: mpmath.mpf) -> mpmath.mpf:
+    return 1 / (1 + mpmath.exp(-x))
+
+
+Pair = tuple[mpmath.mpf, mpmath.mpf]
+_MP: dict[str, Callable[[mpmath.mpf, mpmath.mpf], Pair]] = {
+    "relu": lambda x, a: (x, 1) if x > 0 else (0, 0),
+    "leaky_relu": lambda x, a: (x, 1) if x > 0 else (a * x, a),
+    "tanh": lambda x, a: (mpmath.tanh(x), mpmath.sech(x) ** 2),
+    "sigmoid": lambda x, a: (_logistic(x), _logistic(x) * _logistic(-x)),
+    "silu": lambda x, a: (x * _logistic(x), _logistic(x) * (1 + x * _logistic(-x))),
+    "gelu": lambda x, a: (x * mpmath.ncdf(x), mpmath.ncdf(x) + x * mpmath.npdf(x)),
+    "softplus": lambda x, a: (mpmath.log1p(mpmath.exp(a * x)) / a, _logistic(a * x)),
+    "elu": lambda x, a: (x, 1) if x > 0 else (a * mpmath.expm1(x), a * mpmath.exp(x)),
+}

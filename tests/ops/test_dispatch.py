@@ -1,0 +1,72 @@
+"""Registration: schemas, fake kernels on any device, CUDA kernels wherever the build has them."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import polarity_ext
+from tests.ops.backends import CPU, CUDA
+from tests.ops.cases import OPS, Case, Op
+
+SCHEMAS = ("gaussian_", "uniform_", "gram", "scale_tangents", "scale_tangents_", "activation")
+SMALL = [
+    pytest.param(op, case, id=f"{op.name} {case}")
+    for op in OPS.values()
+    for case in op.cases
+    if case.bytes < 100_000
+]
+
+
+def has_kernel(name: str, key: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(f"polarity::{name}", key)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_kernels_are_registered(name: str) -> None:
+    assert has_kernel(name, "CPU")
+    assert has_kernel(name, "Meta")
+    assert has_kernel(name, "CUDA") == bool(polarity_ext.build_info()["cuda"])
+
+
+def test_the_kernel_table_names_every_op() -> None:
+    assert {row["name"] for row in polarity_ext.kernel_table()} == {name.rstrip("_") for name in SCHEMAS}
+    wanted = "cpu cuda" if polarity_ext.build_info()["cuda"] else "cpu"
+    assert {row["backends"] for row in polarity_ext.kernel_table()} == {wanted}
+
+
+def overload(op: Op) -> torch._ops.OpOverload:
+    name = {"gaussian": "gaussian_", "uniform": "uniform_"}.get(op.name, op.name)
+    return getattr(torch.ops.polarity, name).default
+
+
+@pytest.mark.parametrize(("op", "case"), SMALL)
+def test_schema_and_fake_kernel(op: Op, case: Case, device: str, seed: int) -> None:
+    """Nothing is mutated or aliased that the schema does not say; shapes, dtypes and strides are foretold.
+
+    Derivatives are torch.autograd.Functions around the raw ops, so opcheck's tests of autograd do not apply.
+    """
+    backend = CPU if device == "cpu" else CUDA
+    inputs = tuple(backend.place(value) for value in case.inputs(seed))
+    torch.library.opcheck(overload(op), inputs, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_fake_tensors_on_cuda_need_no_gpu() -> None:
+    with FakeTensorMode():
+        y = torch.empty(2, 30, 5, device="cuda")
+        gram = polarity_ext.gram(y)
+        assert (gram.shape, gram.dtype, gram.device.type) == ((2, 5, 5), torch.float64, "cuda")
+        t = torch.empty(7, 2, 30, device="cuda")
+        d = torch.empty(2, 30, device="cuda")
+        assert polarity_ext.scale_tangents(t, d).device.type == "cuda"
+        assert polarity_ext.scale_tangents_(t, d) is t
+        assert all(out.device.type == "cuda" for out in polarity_ext.activation(t, "tanh"))
+        assert polarity_ext.gaussian(0, 0, (3,), device="cuda").device.type == "cuda"
+        assert polarity_ext.uniform(0, 0, (3,), device="cuda").device.type == "cuda"
+
+
+def test_instruction_sets() -> None:
+    available = polarity_ext._C.instruction_sets()
+    assert available[-1] == "baseline"
+    assert polarity_ext._C.instruction_set() == available[0]
+    with pytest.raises(ValueError, match="this machine has no 'sse9'"):
+        polarity_ext._C.use_instruction_set("sse9")
