@@ -24,7 +24,14 @@ from polarity_sampling.errors import (
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian import AdjointOperator, JacobianOperator, jacobian
 from polarity_sampling.laws import Ball, Law, Normal, Sphere, TruncatedNormal, Uniform
-from polarity_sampling.samplers import Draw, MagnetSampler, PolaritySampler
+from polarity_sampling.samplers import (
+    Diagnostics,
+    Draw,
+    MagnetSampler,
+    PolaritySampler,
+    choose_top_k,
+    effective_sample_sizes,
+)
 from polarity_sampling.volume import LogVolume, log_volume
 
 __version__ = "0.1.0"
@@ -34,6 +41,7 @@ __all__ = [
     "Ball",
     "Bank",
     "BankError",
+    "Diagnostics",
     "Draw",
     "Generator",
     "GeneratorError",
@@ -50,6 +58,8 @@ __all__ = [
     "Sphere",
     "TruncatedNormal",
     "Uniform",
+    "choose_top_k",
+    "effective_sample_sizes",
     "jacobian",
     "log_volume",
     "models",

@@ -45,7 +45,7 @@ class Bank:
         proposal: str | Law | None = None,
         class_prior: Sequence[float] | None = None,
         tol: float = 1e-2,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         shard_rows: int = 1024,
         store_latents: bool = False,
         memory: str | int = "1GiB",
@@ -70,7 +70,7 @@ class Bank:
             proposal: law to draw latents from instead of the generator's base law.
             class_prior: [num_classes] class probabilities of a conditional generator; default uniform.
             tol: wanted error of the log-volume, nats.
-            batch_size: latents per log_volume call.
+            batch_size: latents per log_volume call; default as many as the memory budget allows.
             shard_rows: rows per shard, a multiple of batch_size: what an interruption can cost.
             store_latents: store latents (float32) instead of regenerating them from (seed, row id).
             memory: budget of the Jacobian products: bytes, or a size such as "1GiB".

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
+
 from polarity_sampling.bank.columns import Columns
 from polarity_sampling.bank.files import sole_builder
 from polarity_sampling.bank.metadata import FILE, BankMetadata, Environment
@@ -18,9 +20,11 @@ from polarity_sampling.bank.progress import row_progress
 from polarity_sampling.bank.shards import complete_rows, compute_rows, read_shard, stored_rows, write_shard
 from polarity_sampling.errors import BankError, PolarityWarning
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian import jacobian
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import auto_top_k
+from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
 from polarity_sampling.volume.log_volume import directions
 
 
@@ -62,22 +66,25 @@ def settle(
     proposal: str | Law | None,
     class_prior: Sequence[float] | None,
     tol: float,
-    batch_size: int,
+    batch_size: int | None,
     shard_rows: int,
     store_latents: bool,
     memory: str | int,
 ) -> BankMetadata:
     """Check the arguments of Bank.build and make metadata of them; top_k="auto" is left open, as 0."""
+    generator.check()
+    if batch_size is None and shard_rows > 0:
+        batch_size = math.gcd(shard_rows, suggested_batch(generator, memory))
     for name, value in {"n": n, "batch_size": batch_size, "shard_rows": shard_rows}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value}: expected an integer, at least 1")
+    assert batch_size is not None
     if shard_rows % batch_size:
         raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed}: expected an integer in [0, 2**63)")
     if not (math.isfinite(tol) and tol > 0.0):
         raise ValueError(f"tol={tol}: expected a positive number of nats")
-    generator.check()
     most = directions(generator)
     if top_k is None:
         top_k = most
@@ -106,6 +113,13 @@ def settle(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         environments=(),
     )
+
+
+def suggested_batch(generator: Generator, memory: str | int) -> int:
+    """Latents that log_volume handles together within the budget; depends on shapes alone."""
+    z = generator.base.draw(0, torch.zeros(1, dtype=torch.int64), generator.latent_dim)
+    operator = jacobian(generator, z, None if generator.num_classes is None else 0, memory=memory)
+    return log_volume_batch(operator, parse_memory(memory))
 
 
 def settle_prior(num_classes: int | None, prior: Sequence[float] | None) -> tuple[float, ...] | None:
