@@ -36,7 +36,7 @@ POLARITY_HOST_DEVICE float log_positive(float u) {
   int32_t bits;
   memcpy(&bits, &u, sizeof bits);
   const int32_t exponent = (bits - 0x3f3504f3) >> 23;
-  const int32_t mantissa_bits = bits - (exponent << 23);
+  const int32_t mantissa_bits = bits - exponent * 0x800000;
   float m;
   memcpy(&m, &mantissa_bits, sizeof m);
   const float f = m - 1.0f;

@@ -1,17 +1,35 @@
-// What device code is written in. Kernels include only csrc/device, so that the same .cuh
-// compiles with nvcc and against any other execution model that defines these names.
+// What device code is written in. Kernels include only csrc/device, so that the same .cuh compiles
+// with nvcc and with g++ against the execution model of tests/emulator, which defines these names
+// too.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "host_device.h"
 
+#ifdef POLARITY_EMULATED
+#include "emulator/device.h"
+#else
+#include <cuda_runtime.h>
+
 #define POLARITY_DEVICE __device__ __forceinline__
 #define POLARITY_GLOBAL __global__
 
-// Shared memory is declared through a macro because other execution models must allocate it
-// per block instead of per program.
+// Shared memory is declared through macros because an execution model must allocate it per block
+// instead of per program. `name` is a pointer to use, not an array to take the size of.
 #define SHARED_ARRAY(type, name, count) __shared__ type name[count]
+// As many bytes as the launch asked for (device::launch_shared), 16-byte aligned.
+#define DYN_SHARED(type, name)                                          \
+  extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[]; \
+  type* const name = reinterpret_cast<type*>(dynamic_shared_bytes)
+
+namespace polarity::device {
+
+POLARITY_DEVICE void sync_block() { __syncthreads(); }
+
+}  // namespace polarity::device
+#endif
 
 namespace polarity::device {
 
@@ -21,7 +39,5 @@ POLARITY_DEVICE int64_t thread_index() {
 }
 
 POLARITY_DEVICE int64_t grid_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
-
-POLARITY_DEVICE void sync_block() { __syncthreads(); }
 
 }  // namespace polarity::device
