@@ -8,55 +8,68 @@
 namespace polarity::cpu {
 namespace {
 
-// Eight doubles: one AVX-512 register, two AVX ones, or scalar code, as the target has it.
-typedef double Vector __attribute__((vector_size(64), aligned(8)));
-constexpr int64_t kWidth = 8;
 constexpr int64_t kPanelBytes = 1 << 18;  // packed rows must stay in the second-level cache
 
-// Accumulators held in registers: 8 x 16 doubles are 16 of the 32 of AVX-512, 4 x 8 doubles are 8
-// of the 16 of AVX2 (a Vector takes two there).
+// The registers of an instruction set, and how many rows of accumulators, two vectors wide, they
+// hold beside the operands.
 template <Isa isa>
-struct Micro {
-  static constexpr int rows = 4;
-  static constexpr int vectors = 1;
-};
+struct Micro;
 template <>
 struct Micro<Isa::avx512> {
+  typedef double Vector __attribute__((vector_size(64), aligned(8)));
   static constexpr int rows = 8;
-  static constexpr int vectors = 2;
+};
+template <>
+struct Micro<Isa::avx2> {
+  typedef double Vector __attribute__((vector_size(32), aligned(8)));
+  static constexpr int rows = 4;
+};
+template <>
+struct Micro<Isa::baseline> {
+  typedef double Vector __attribute__((vector_size(16), aligned(8)));
+  static constexpr int rows = 4;
 };
 
-// tile += a^T c over `depth` packed rows; a and c are packed tiles with `rows` and `columns`
-// columns of Y in use. Of a tile on the diagonal only what reaches the upper triangle is formed.
+// tile[0 .. rows][0 .. vectors] += a^T c over `depth` packed rows.
+template <Isa isa, int vectors>
+POLARITY_INLINE void multiply_micro(const double* a, const double* c, int64_t depth, double* tile) {
+  using Vector = typename Micro<isa>::Vector;
+  constexpr int kRows = Micro<isa>::rows;
+  constexpr int kWidth = sizeof(Vector) / sizeof(double);
+  Vector sum[kRows][vectors];
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      sum[r][v] = *reinterpret_cast<const Vector*>(tile + r * kGramTile + v * kWidth);
+    }
+  }
+  for (int64_t row = 0; row < depth; ++row, a += kGramTile, c += kGramTile) {
+    for (int v = 0; v < vectors; ++v) {
+      const Vector column = *reinterpret_cast<const Vector*>(c + v * kWidth);
+      for (int r = 0; r < kRows; ++r) {
+        sum[r][v] += a[r] * column;
+      }
+    }
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      *reinterpret_cast<Vector*>(tile + r * kGramTile + v * kWidth) = sum[r][v];
+    }
+  }
+}
+
+// tile += a^T c; a and c are packed tiles with `rows` and `columns` columns of Y in use. Of a tile
+// on the diagonal only what reaches the upper triangle is formed.
 template <Isa isa>
 POLARITY_INLINE void multiply_tile(const double* a, const double* c, int64_t depth, int64_t rows,
                                    int64_t columns, bool diagonal, double* tile) {
-  constexpr int kRows = Micro<isa>::rows;
-  constexpr int kVectors = Micro<isa>::vectors;
-  constexpr int kColumns = kVectors * static_cast<int>(kWidth);
-  for (int64_t i = 0; i < rows; i += kRows) {
-    for (int64_t j = diagonal ? i / kColumns * kColumns : 0; j < columns; j += kColumns) {
-      Vector sum[kRows][kVectors];
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVectors; ++v) {
-          sum[r][v] = *reinterpret_cast<const Vector*>(tile + (i + r) * kGramTile + j + v * kWidth);
-        }
-      }
-      for (int64_t row = 0; row < depth; ++row) {
-        const double* left = a + row * kGramTile + i;
-        const double* right = c + row * kGramTile + j;
-        for (int v = 0; v < kVectors; ++v) {
-          const Vector column = *reinterpret_cast<const Vector*>(right + v * kWidth);
-          for (int r = 0; r < kRows; ++r) {
-            sum[r][v] += left[r] * column;
-          }
-        }
-      }
-      for (int r = 0; r < kRows; ++r) {
-        for (int v = 0; v < kVectors; ++v) {
-          *reinterpret_cast<Vector*>(tile + (i + r) * kGramTile + j + v * kWidth) = sum[r][v];
-        }
-      }
+  constexpr int64_t kWidth = sizeof(typename Micro<isa>::Vector) / sizeof(double);
+  for (int64_t i = 0; i < rows; i += Micro<isa>::rows) {
+    int64_t j = diagonal ? i / kWidth * kWidth : 0;
+    for (; j + kWidth < columns; j += 2 * kWidth) {
+      multiply_micro<isa, 2>(a + i, c + j, depth, tile + i * kGramTile + j);
+    }
+    if (j < columns) {
+      multiply_micro<isa, 1>(a + i, c + j, depth, tile + i * kGramTile + j);
     }
   }
 }
@@ -82,10 +95,11 @@ POLARITY_INLINE void pack(const T* y, const GramShape& shape, int64_t first, int
       }
       continue;
     }
-    // Probe-major tangents: rows are adjacent in memory. Eight rows at a time, so that a cache
-    // line of the source is used up before the next column is fetched.
-    for (int64_t row = 0; row < depth; row += kWidth) {
-      const int64_t rows = std::min(kWidth, depth - row);
+    // Probe-major tangents: rows are adjacent in memory. Some rows at a time, so that a cache line
+    // of the source is used up before the next column is fetched.
+    constexpr int64_t kRows = 8;
+    for (int64_t row = 0; row < depth; row += kRows) {
+      const int64_t rows = std::min(kRows, depth - row);
       for (int64_t lane = 0; lane < width; ++lane) {
         const T* column = source + row * shape.stride_row + lane * shape.stride_col;
         for (int64_t r = 0; r < rows; ++r) {

@@ -8,10 +8,9 @@
 namespace polarity::cpu {
 namespace {
 
-// Elements of one sample handled at a time: t, d and out of a piece stay in the first-level cache
-// while the probes go by, so d comes from memory once.
-constexpr int64_t kPiece = 2048;
-constexpr int64_t kGrainElements = 1 << 15;
+// Factors handled at a time: they stay in the second-level cache while the probes go by, each probe
+// one long run of memory.
+constexpr int64_t kPiece = 1 << 15;
 
 template <Isa isa, typename T>
 POLARITY_INLINE void multiply(const T* t, const T* d, T* out, int64_t count) {
@@ -43,21 +42,25 @@ void run(const double* t, const double* d, double* out, int64_t n) {
 }  // namespace
 
 template <typename T>
-void scale_tangents(const T* t, const T* d, T* out, const TangentLayout& layout) {
-  if (layout.probes * layout.batch * layout.size == 0) return;
+void scale_tangents(const T* t, const T* d, T* out, const TangentLayout& given) {
+  if (given.probes * given.batch * given.size == 0) return;
+  TangentLayout layout = given;
+  if (layout.t_batch == layout.size && layout.out_batch == layout.size &&
+      layout.d_batch == layout.size) {  // samples follow one another: one long sample
+    layout.size *= layout.batch;
+    layout.batch = 1;
+  }
   const int64_t pieces = (layout.size + kPiece - 1) / kPiece;
-  const int64_t work_per_piece = layout.probes * std::min(layout.size, kPiece);
-  const int64_t grain = std::max<int64_t>(1, kGrainElements / work_per_piece);
-  parallel_for(layout.batch * pieces, grain, [&](int64_t begin, int64_t end) {
+  const int64_t grain = std::max<int64_t>(1, kPiece / layout.size);
+  parallel_for(layout.batch * pieces * layout.probes, grain, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t b = item / pieces;
-      const int64_t first = (item - b * pieces) * kPiece;
-      const int64_t count = std::min(kPiece, layout.size - first);
-      const T* factor = d + b * layout.d_batch + first;
-      for (int64_t l = 0; l < layout.probes; ++l) {
-        run(t + l * layout.t_probe + b * layout.t_batch + first, factor,
-            out + l * layout.out_probe + b * layout.out_batch + first, count);
-      }
+      const int64_t block = item / layout.probes;
+      const int64_t l = item - block * layout.probes;
+      const int64_t b = block / pieces;
+      const int64_t first = (block - b * pieces) * kPiece;
+      run(t + l * layout.t_probe + b * layout.t_batch + first, d + b * layout.d_batch + first,
+          out + l * layout.out_probe + b * layout.out_batch + first,
+          std::min(kPiece, layout.size - first));
     }
   });
 }

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import weakref
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from polarity_sampling.checks import check_labels, check_latents, check_module, forward_flat
 from polarity_sampling.laws import Law
+from polarity_sampling.precision import Float64, differentiable_attention
 
 # State of a module in one tuple: changes whenever a parameter or buffer is replaced or written to.
 Version = tuple[tuple[int, int], ...]
@@ -58,6 +60,7 @@ class Generator:
         self.base = Law.of(base)
         self.num_classes = num_classes
         self.name = name or type(module).__name__
+        self._is_twin = False
 
     @staticmethod
     def of(model: "nn.Module | Generator", latent_dim: int | None = None) -> "Generator":
@@ -136,13 +139,22 @@ class Generator:
         key = (dtype, self.version())
         kept = _twins.get(self.module)
         if kept is None or kept[0] != key:
+            # Hooks such as spectral_norm leave tensors with a history on the module, which cannot be
+            # copied; a pass without gradients replaces them.
+            z = self.base.draw(0, torch.arange(1), self.latent_dim).to(self.device, self.dtype)
+            with torch.no_grad():
+                self.flat(z, None if self.num_classes is None else z.new_zeros(1, dtype=torch.int64))
             kept = (key, copy.deepcopy(self.module).to(dtype))
             _twins[self.module] = kept
-        return Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
+        twin = Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
+        twin._is_twin = dtype == torch.float64
+        _checked[twin.module] = twin.version()  # what was checked of the original holds for its copy
+        return twin
 
     def flat(self, z: Tensor, label: Tensor | None) -> Tensor:
         """Samples as [B, D]; the function whose Jacobian is meant. Differentiable."""
-        return forward_flat(self.module, z, label)
+        with differentiable_attention(), Float64() if self._is_twin else nullcontext():
+            return forward_flat(self.module, z, label)
 
     def version(self) -> Version:
         """Cheap stamp of the weights: equal as long as nothing has written to them."""

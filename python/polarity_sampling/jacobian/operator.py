@@ -1,10 +1,17 @@
 """J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
 
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.func import jvp, vjp, vmap
 
+from polarity_sampling.errors import GeneratorError, PolarityWarning
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian import autograd_route
 from polarity_sampling.jacobian.footprint import bytes_per_tangent
 from polarity_sampling.memory import parse_memory
 
@@ -88,10 +95,9 @@ class JacobianOperator:
         batch, dim_out, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
         out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
-        with torch.no_grad():
-            chunks = zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True)
-            for part, result in chunks:
-                result.copy_(vmap(self._jvp)(part))
+        chunks = zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True)
+        for part, result in chunks:
+            result.copy_(self._product("J @ V", self._push, autograd_route.push_forward, part))
         return out.permute(1, 2, 0)
 
     def to_dense(self) -> Tensor:
@@ -114,8 +120,65 @@ class JacobianOperator:
     def _flat(self, z: Tensor) -> Tensor:
         return self.generator.flat(z, self.label)
 
-    def _jvp(self, tangent: Tensor) -> Tensor:
-        return jvp(self._flat, (self.z,), (tangent,))[1]  # type: ignore[no-any-return]
+    @property
+    def route(self) -> Literal["torch.func", "autograd"]:
+        """How products are formed: by torch.func, or by plain autograd where the module refuses that."""
+        return "autograd" if self.generator.module in _not_transformable else "torch.func"
+
+    def _product(
+        self,
+        what: str,
+        transform: Callable[[Tensor], Tensor],
+        fallback: Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor],
+        probes: Tensor,
+    ) -> Tensor:
+        """One chunk of probes [L, B, *]; the first failure changes the route, with a warning."""
+        module = self.generator.module
+        reason: Exception | None = None
+        if module not in _not_transformable:
+            try:
+                return transform(probes)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, NotImplementedError, ValueError) as error:
+                reason = error
+        try:
+            result = fallback(self.generator, self.z, self.label, probes)
+        except RuntimeError as error:
+            raise GeneratorError(
+                f"{what} of {self.generator.name} cannot be formed: torch.func says "
+                f"'{reason or 'not tried'}', autograd says '{error}'. Its forward must consist of "
+                "differentiable torch operations"
+            ) from error
+        if reason is not None:
+            _not_transformable.add(module)
+            warnings.warn(
+                f"{self.generator.name} cannot be transformed by torch.func ({_first_sentence(reason)}): "
+                "products go through plain autograd, which is right but slower",
+                PolarityWarning,
+                stacklevel=4,
+            )
+        return result
+
+    def _push(self, tangents: Tensor) -> Tensor:
+        with torch.no_grad():
+            pushed: Tensor = vmap(lambda v: jvp(self._flat, (self.z,), (v,))[1])(tangents)
+        return pushed
+
+    def _pull(self, cotangents: Tensor) -> Tensor:
+        # The weights are constants here: under no_grad the graph of vjp holds z alone.
+        with torch.no_grad():
+            pullback = vjp(self._flat, self.z)[1]
+            pulled: Tensor = vmap(lambda u: pullback(u)[0])(cotangents)
+        return pulled
+
+
+# Modules on which torch.func has failed; not asked again.
+_not_transformable: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).split(". ")[0].split("\n")[0]
 
 
 class AdjointOperator:
@@ -137,11 +200,9 @@ class AdjointOperator:
         batch, dim_in, dim_out = self.shape
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
         out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
-        # The weights are constants here: with their gradients switched off the graph holds z alone.
-        pullback = vjp(forward._flat, forward.z)[1]
         chunks = zip(torch.split(probes, forward.chunk), torch.split(out, forward.chunk), strict=True)
         for part, result in chunks:
-            result.copy_(vmap(lambda u: pullback(u)[0])(part).detach())
+            result.copy_(forward._product("J.mT @ U", forward._pull, autograd_route.pull_back, part))
         return out.permute(1, 2, 0)
 
 
