@@ -1,4 +1,4 @@
-"""Where the case table runs: each instruction set of the CPU kernels, and CUDA where there is one."""
+"""Where the case table runs: each instruction set of the CPU kernels, CUDA, and the emulator of CUDA."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import polarity_ext
+from tests.emulator import build as emulator
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Backend:
         return torch.ops.polarity
 
     @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, seed: int) -> Iterator[None]:
         before = polarity_ext._C.instruction_set()
         polarity_ext._C.use_instruction_set(self.instruction_set or before)
         try:
@@ -40,9 +41,30 @@ class Backend:
         return flat.to(self.device).as_strided(value.shape, value.stride(), value.storage_offset())
 
 
+@dataclass(frozen=True)
+class Emulated(Backend):
+    """The CUDA kernels on CPU tensors, one fiber for each CUDA thread (tests/emulator)."""
+
+    order: str = "forward"  # in which threads and blocks run
+
+    @property
+    def ops(self) -> Any:
+        return torch.ops.polarity_emulated
+
+    @contextlib.contextmanager
+    def active(self, seed: int) -> Iterator[None]:
+        reason = emulator.why_not()
+        if reason:
+            pytest.skip(reason)
+        emulator.schedule(emulator.load(emulator.build("emulated_plain")), self.order, seed)
+        yield
+
+
 CPU = Backend("cpu", "cpu")
 CUDA = Backend("cuda", "cuda")
 _LESSER = [Backend(f"cpu-{name}", "cpu", name) for name in polarity_ext._C.instruction_sets()[1:]]
 
 DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(CUDA, id="cuda", marks=pytest.mark.gpu)]
 BACKENDS = [*DEVICES, *(pytest.param(backend, id=backend.name) for backend in _LESSER)]
+EMULATED = [Emulated(f"emulated-{order}", "cpu", order=order) for order in emulator.ORDERS]
+TABLE_BACKENDS = [*BACKENDS, *(pytest.param(backend, id=backend.name) for backend in EMULATED)]

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.ops.backends import BACKENDS, DEVICES, Backend
+from tests.ops.backends import BACKENDS, DEVICES, TABLE_BACKENDS, Backend
 
 
 @pytest.fixture(autouse=True)
@@ -12,9 +12,16 @@ def random_inputs(seed: int) -> None:
 
 
 @pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """Every way the kernels can run here: for tests of values."""
-    with request.param.active():
+def backend(request: pytest.FixtureRequest, seed: int) -> Iterator[Backend]:
+    """Every way the public functions can run here: for tests of values."""
+    with request.param.active(seed):
+        yield request.param
+
+
+@pytest.fixture(params=TABLE_BACKENDS)
+def table_backend(request: pytest.FixtureRequest, seed: int) -> Iterator[Backend]:
+    """Every way the raw ops can run here, emulated too: for the case table."""
+    with request.param.active(seed):
         yield request.param
 
 

@@ -21,8 +21,8 @@ SMOOTH = pytest.mark.parametrize("kind", [k for k in KINDS if k not in ("relu", 
 
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
-def test_values(case: Case, backend: Backend, seed: int) -> None:
-    check_values(OP, case, backend, seed)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

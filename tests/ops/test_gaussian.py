@@ -19,8 +19,8 @@ OP = OPS["gaussian"]
 
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
-def test_values(case: Case, backend: Backend, seed: int) -> None:
-    check_values(OP, case, backend, seed)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ OP = OPS["gram"]
 
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
-def test_values(case: Case, backend: Backend, seed: int) -> None:
-    check_values(OP, case, backend, seed)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
 
 
 @pytest.mark.parametrize("shape", [(4, 3000, 33), (1, 20_000, 10), (1, 9000, 130), (37, 64, 40)], ids=str)

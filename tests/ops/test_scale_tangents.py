@@ -15,13 +15,13 @@ OP, IN_PLACE = OPS["scale_tangents"], OPS["scale_tangents_"]
 
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
-def test_values(case: Case, backend: Backend, seed: int) -> None:
-    check_values(OP, case, backend, seed)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
 
 
 @pytest.mark.parametrize("case", IN_PLACE.cases, ids=str)
-def test_values_in_place(case: Case, backend: Backend, seed: int) -> None:
-    check_values(IN_PLACE, case, backend, seed)
+def test_values_in_place(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(IN_PLACE, case, table_backend, seed)
 
 
 @given(

@@ -17,8 +17,8 @@ DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
-def test_values(case: Case, backend: Backend, seed: int) -> None:
-    check_values(OP, case, backend, seed)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
 
 
 @given(

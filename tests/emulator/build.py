@@ -1,0 +1,75 @@
+"""Builds the emulator on demand: ``python -m tests.emulator.build [target ...]``."""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / "emulator"
+ORDERS = ("forward", "reverse", "random")
+
+
+def tool(name: str) -> str | None:
+    """The one pip installed, even where it is not on PATH; else the one on PATH."""
+    try:
+        for file in importlib.metadata.files(name) or []:
+            if file.name == name and os.access(str(file.locate()), os.X_OK):
+                return str(file.locate())
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    return shutil.which(name)
+
+
+def why_not() -> str | None:
+    """Why the emulator cannot be built here, in words; None where it can."""
+    missing = [name for name in ("cmake", "ninja") if tool(name) is None]
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        missing.append(os.environ.get("CXX", "g++"))
+    if missing:
+        return f"the emulator cannot be built: {', '.join(missing)} not found"
+    return None
+
+
+@functools.cache
+def build(target: str) -> Path:
+    """Path of an up-to-date target; raises with the compiler's words where it does not build."""
+    cmake, ninja = tool("cmake"), tool("ninja")
+    assert cmake
+    assert ninja
+    source = Path(__file__).parent
+    configure = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    compiler = [f"-DCMAKE_CXX_COMPILER={os.environ.get('CXX', 'g++')}"]
+    commands = [
+        [cmake, "-G", "Ninja", "-S", str(source), "-B", str(BUILD), *configure, *compiler],
+        [cmake, "--build", str(BUILD), "--target", target],
+    ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+    return BUILD / (f"{target}.so" if target.startswith("emulated") else target)
+
+
+@functools.cache
+def load(path: Path) -> Any:
+    """Registers torch.ops.polarity_emulated (once in a process) and gives `schedule` its handle."""
+    torch.ops.load_library(str(path))
+    return ctypes.CDLL(str(path))
+
+
+def schedule(library: Any, order: str, seed: int) -> None:
+    """How the next launches order threads and blocks."""
+    library.polarity_emulator_schedule(ORDERS.index(order), ctypes.c_uint64(seed))
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[1:] or ["all"]:
+        print(build(wanted))
