@@ -68,8 +68,9 @@ void launch_shared(const char* name, void (*kernel)(Parameters...), int64_t grid
                                static_cast<int>(shared)),
           name);
   }
-  kernel<<<static_cast<unsigned>(grid), block, shared, static_cast<cudaStream_t>(stream)> > >(
-      static_cast<Parameters>(arguments)...);
+  const auto blocks = static_cast<unsigned>(grid);
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  kernel<<<blocks, block, shared, cuda_stream>>>(static_cast<Parameters>(arguments)...);
   check(cudaGetLastError(), name);
 #endif
 }

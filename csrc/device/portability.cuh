@@ -28,6 +28,27 @@ namespace polarity::device {
 
 POLARITY_DEVICE void sync_block() { __syncthreads(); }
 
+// Collectives of a warp: every lane of `mask` must come to the same call.
+constexpr uint32_t kAllLanes = 0xffffffffu;
+
+POLARITY_DEVICE int lane() { return static_cast<int>(threadIdx.x % 32); }
+
+POLARITY_DEVICE void sync_warp(uint32_t mask = kAllLanes) { __syncwarp(mask); }
+
+POLARITY_DEVICE uint32_t ballot(bool predicate, uint32_t mask = kAllLanes) {
+  return __ballot_sync(mask, predicate);
+}
+
+template <typename T>
+POLARITY_DEVICE T shuffle(T value, int source, uint32_t mask = kAllLanes) {
+  return __shfl_sync(mask, value, source);
+}
+
+template <typename T>
+POLARITY_DEVICE T shuffle_xor(T value, int other, uint32_t mask = kAllLanes) {
+  return __shfl_xor_sync(mask, value, other);
+}
+
 }  // namespace polarity::device
 #endif
 

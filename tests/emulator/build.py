@@ -1,6 +1,7 @@
 """Builds the emulator on demand: ``python -m tests.emulator.build [target ...]``."""
 
 import ctypes
+import fcntl
 import functools
 import importlib.metadata
 import os
@@ -51,10 +52,14 @@ def build(target: str) -> Path:
         [cmake, "-G", "Ninja", "-S", str(source), "-B", str(BUILD), *configure, *compiler],
         [cmake, "--build", str(BUILD), "--target", target],
     ]
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with open(BUILD / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run in several processes
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                words = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+                raise RuntimeError(f"{' '.join(command)} failed:\n{words}")
     return BUILD / (f"{target}.so" if target.startswith("emulated") else target)
 
 

@@ -4,11 +4,12 @@
 //   - two threads touch a byte, one of them writes, and neither a barrier nor a collective of
 //     their warp lies between; in different blocks nothing can lie between;
 //   - a byte of shared memory is read that nobody has written;
-//   - an access leaves a shared array.
+//   - an access leaves a shared array, or is not aligned to its size.
 #include "emulator/checker.h"
 
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <unordered_map>
@@ -78,7 +79,8 @@ std::string place_of(void* pc) {
     pclose(pipe);
   }
   std::string place(line);
-  while (!place.empty() && place.back() == '\n') place.pop_back();
+  place.resize(std::min(place.size(), place.find_first_of(" \n")));  // "(discriminator 2)" follows
+  if (place.rfind("./", 0) == 0) place.erase(0, 2);
   return place.empty() || place[0] == '?' ? std::string(info.dli_fname) : place;
 }
 
@@ -104,6 +106,10 @@ void check(void* pointer, size_t size, bool writes, void* pc) {
   if (array && address + size > reinterpret_cast<uintptr_t>(array->memory) + array->bytes) {
     fail(std::string(writes ? "write" : "read") + " past the end of " + what + " of " +
          std::to_string(array->bytes) + " bytes, at " + place_of(pc));
+  }
+  if (size <= 16 && address % size != 0) {
+    fail(std::to_string(size) + "-byte access to an address that is no multiple of it, at " +
+         place_of(pc));
   }
   const Access access = now(pc);
   const auto report = [&](const char* verb, const Access& earlier) {
@@ -169,6 +175,11 @@ void lanes_synchronised(int warp, uint32_t mask) {
     known = joined;
     ++known[static_cast<size_t>(lane)];
   });
+}
+
+void arrived(const Copy& copy) {
+  check(const_cast<unsigned char*>(copy.from), copy.bytes, false, copy.pc);
+  check(copy.to, copy.bytes, true, copy.pc);
 }
 
 }  // namespace checker

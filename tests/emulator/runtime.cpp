@@ -1,6 +1,7 @@
 #include "emulator/runtime.h"
 
 #include <algorithm>
+#include <cstring>
 #include <mutex>
 #include <numeric>
 #include <stdexcept>
@@ -34,14 +35,14 @@ uint64_t random_below(uint64_t bound) {  // splitmix64
   return (z ^ (z >> 31)) % bound;
 }
 
-Thread& running() { return machine.threads[static_cast<size_t>(machine.current)]; }
+int64_t last_blocks = 0;
 
-void back_to_scheduler() { switch_to(running().fiber, machine.scheduler); }
+void back_to_scheduler() { switch_to(running_thread().fiber, machine.scheduler); }
 
 void thread_main() {
   arrived();
   (*machine.kernel)();
-  running().state = State::ended;
+  running_thread().state = State::ended;
   back_to_scheduler();
   __builtin_unreachable();
 }
@@ -138,6 +139,7 @@ void run_block(std::vector<int>& order) {
     Thread& thread = machine.threads[static_cast<size_t>(i)];
     prepare(thread.fiber, thread_main);
     thread.state = State::ready;
+    thread.copies.clear();
   }
   checker::block_begins();
   for (;;) {
@@ -148,7 +150,7 @@ void run_block(std::vector<int>& order) {
     for (const int i : order) {
       if (machine.threads[static_cast<size_t>(i)].state != State::ready) continue;
       machine.current = i;
-      switch_to(machine.scheduler, running().fiber);
+      switch_to(machine.scheduler, running_thread().fiber);
       machine.current = -1;
       if (!machine.error.empty()) return;
       ran = true;
@@ -187,8 +189,8 @@ void fail(const std::string& what) {
 }
 
 void sync_block(Site site) {
-  running().state = State::at_barrier;
-  running().site = site;
+  running_thread().state = State::at_barrier;
+  running_thread().site = site;
   back_to_scheduler();
 }
 
@@ -202,7 +204,7 @@ Exchanged exchange(const char* what, uint32_t mask, uint64_t value, int source, 
   }
   const int lanes = std::min(kWarp, machine.block_threads - machine.current / kWarp * kWarp);
   if (lanes < kWarp && mask >> lanes != 0) refuse("the mask names lanes that the block lacks");
-  Thread& thread = running();
+  Thread& thread = running_thread();
   thread.state = State::in_collective;
   thread.site = site;
   thread.what = what;
@@ -212,6 +214,20 @@ Exchanged exchange(const char* what, uint32_t mask, uint64_t value, int source, 
   back_to_scheduler();
   return thread.received;
 }
+
+void all_gather(const char* what, const void* mine, size_t bytes, void* all, Site site) {
+  // Lanes pass where their part is; it stays there until all have left the second exchange.
+  exchange(what, 0xffffffffu, reinterpret_cast<uintptr_t>(mine), lane(), site);
+  const int first = machine.current - lane();
+  for (int i = 0; i < kWarp; ++i) {
+    const auto part = machine.threads[static_cast<size_t>(first + i)].value;
+    std::memcpy(static_cast<char*>(all) + static_cast<size_t>(i) * bytes,
+                reinterpret_cast<const void*>(part), bytes);
+  }
+  exchange(what, 0xffffffffu, reinterpret_cast<uintptr_t>(mine), lane(), site);
+}
+
+void run_last_blocks(int64_t count) { last_blocks = count; }
 
 void schedule(Order order, uint64_t seed) {
   chosen_order = order;
@@ -242,7 +258,7 @@ void launch(const char* name, int64_t grid, int block, size_t dynamic_shared,
   const int64_t step = random ? random_step(grid) : chosen_order == Order::reverse ? grid - 1 : 1;
   machine.block = chosen_order == Order::reverse ? grid - 1 : 0;
   for (int64_t done = 0; done < grid && machine.error.empty(); ++done) {
-    run_block(order);
+    if (last_blocks == 0 || machine.block >= grid - last_blocks) run_block(order);
     const std::string overrun = release_shared();
     if (machine.error.empty() && !overrun.empty()) block_error(overrun);
     machine.block = (machine.block + step) % grid;

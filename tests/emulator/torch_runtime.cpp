@@ -17,6 +17,11 @@ AOTITorchError aoti_torch_delete_device_guard(DeviceGuardHandle) { return AOTI_T
 __attribute__((visibility("default"))) void polarity_emulator_schedule(int order, uint64_t seed) {
   polarity::emulator::schedule(static_cast<polarity::emulator::Order>(order), seed);
 }
+
+// 0: all blocks.
+__attribute__((visibility("default"))) void polarity_emulator_run_last_blocks(int64_t count) {
+  polarity::emulator::run_last_blocks(count);
+}
 }
 
 namespace polarity {

@@ -30,18 +30,22 @@ namespace polarity::device {
 
 inline void sync_block(POLARITY_CALLER) { emulator::sync_block({file, line}); }
 
-inline void sync_warp(uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
-  emulator::exchange("sync_warp", mask, 0, emulator::lane(), {file, line});
+constexpr uint32_t kAllLanes = 0xffffffffu;
+
+inline int lane() { return emulator::lane(); }
+
+inline void sync_warp(uint32_t mask = kAllLanes, POLARITY_CALLER) {
+  emulator::exchange("sync_warp", mask, 0, lane(), {file, line});
 }
 
-inline uint32_t ballot(bool predicate, uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
-  return emulator::exchange("ballot", mask, predicate, emulator::lane(), {file, line}).nonzero;
+inline uint32_t ballot(bool predicate, uint32_t mask = kAllLanes, POLARITY_CALLER) {
+  return emulator::exchange("ballot", mask, predicate, lane(), {file, line}).nonzero;
 }
 
 // The value that lane `source` of the warp passes; undefined, and reported, when it is not in the
 // mask.
 template <typename T>
-T shuffle(T value, int source, uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
+T shuffle(T value, int source, uint32_t mask = kAllLanes, POLARITY_CALLER) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
@@ -51,18 +55,23 @@ T shuffle(T value, int source, uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
 }
 
 template <typename T>
-T shuffle_xor(T value, int other, uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
-  return shuffle(value, emulator::lane() ^ other, mask, file, line);
-}
-
-// Past the end of the warp a lane keeps its own value.
-template <typename T>
-T shuffle_down(T value, int distance, uint32_t mask = 0xffffffffu, POLARITY_CALLER) {
-  const int source = emulator::lane() + distance;
-  return shuffle(value, source < 32 ? source : emulator::lane(), mask, file, line);
+T shuffle_xor(T value, int other, uint32_t mask = kAllLanes, POLARITY_CALLER) {
+  return shuffle(value, lane() ^ other, mask, file, line);
 }
 
 }  // namespace polarity::device
+
+namespace polarity::emulator {
+
+inline float read_as_tf32(float x) {  // what a tensor core does with a float
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits &= 0xffffe000u;
+  std::memcpy(&x, &bits, sizeof bits);
+  return x;
+}
+
+}  // namespace polarity::emulator
 
 // CUDA's math functions that C does not have. The long double keeps the rounding of x / sqrt(2)
 // from being magnified x^2 times in the tail.

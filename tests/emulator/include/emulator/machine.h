@@ -14,6 +14,14 @@ constexpr size_t kTail = 128;  // bytes behind a shared array that nobody may to
 
 enum class State { ready, at_barrier, in_collective, ended };
 
+struct Copy {
+  unsigned char* to;
+  const unsigned char* from;
+  size_t bytes;
+  int group;
+  void* pc;  // of the call
+};
+
 struct Thread {
   Fiber fiber;
   State state = State::ended;
@@ -23,6 +31,8 @@ struct Thread {
   uint64_t value = 0;     // passed by it
   int source = 0;         // lane whose value it wants
   Exchanged received{};
+  std::vector<Copy> copies;  // that were not waited for
+  int copy_group = 0;        // that the next copy belongs to
 };
 
 struct SharedArray {
@@ -47,6 +57,8 @@ struct Machine {
 };
 
 extern Machine machine;
+
+inline Thread& running_thread() { return machine.threads[static_cast<size_t>(machine.current)]; }
 
 std::string text_of(const Site& site);
 

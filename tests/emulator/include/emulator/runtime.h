@@ -42,6 +42,14 @@ struct Exchanged {
 // mask.
 Exchanged exchange(const char* what, uint32_t mask, uint64_t value, int source, Site site);
 
+// What every lane of the warp passes: `all` has room for 32 times `bytes`.
+void all_gather(const char* what, const void* mine, size_t bytes, void* all, Site site);
+
+// Copies that happen no sooner than they are waited for.
+void copy_async(void* shared, const void* global, size_t bytes);
+void copy_async_commit();
+void copy_async_wait(int pending_groups);
+
 // The block's array of that declaration: 0xff in every byte, and nothing behind it may be touched.
 // `declaration` is an address that no other array's declaration has.
 void* shared_array(const void* declaration, const char* name, size_t bytes, Site site);
@@ -59,5 +67,9 @@ enum class Order { forward, reverse, random };
 
 // How the next launches order threads and blocks.
 void schedule(Order order, uint64_t seed);
+
+// Launches from now on run the last blocks of their grid alone; 0: all of them. What a grid of
+// 2^31 threads does at its end can be seen so.
+void run_last_blocks(int64_t count);
 
 }  // namespace polarity::emulator

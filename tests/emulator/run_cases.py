@@ -1,0 +1,56 @@
+"""``python -m tests.emulator.run_cases VARIANT SEED``: the case table on one build of the emulator.
+
+In a process of its own, because AddressSanitizer must be loaded before everything else and because one
+process can hold only one build of the ops. `environment` says what that process needs.
+"""
+
+import os
+import subprocess
+import sys
+
+from tests.emulator import build as emulator
+from tests.ops.cases import OPS
+from tests.ops.checks import check_values
+
+LARGEST = 300_000  # bytes a case moves: two splits of gram, several blocks of everything
+
+
+def environment(variant: str) -> dict[str, str]:
+    given = os.environ | {"OMP_NUM_THREADS": "1"}
+    if variant == "asan":
+        names = ("libasan.so", "libubsan.so", "libstdc++.so")
+        paths = [
+            subprocess.check_output(["g++", f"-print-file-name={name}"], text=True).strip() for name in names
+        ]
+        given |= {
+            "LD_PRELOAD": ":".join(paths),
+            "ASAN_OPTIONS": "detect_leaks=0",  # Python leaks at exit
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+    return given
+
+
+def main(variant: str, seed: int) -> int:
+    from tests.ops.backends import Emulated
+
+    library = emulator.load(emulator.BUILD / f"emulated_{variant}.so")
+    passed, failed = 0, 0
+    for order in emulator.ORDERS:
+        backend = Emulated(f"emulated-{order}", "cpu", order=order)
+        emulator.schedule(library, order, seed)
+        for op in OPS.values():
+            for case in op.cases:
+                if case.bytes > LARGEST:
+                    continue
+                try:
+                    check_values(op, case, backend, seed)
+                    passed += 1
+                except (AssertionError, RuntimeError) as error:
+                    failed += 1
+                    print(f"{op.name} [{case}], order {order}, seed {seed}: {error}")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1], int(sys.argv[2])))
