@@ -77,7 +77,7 @@ def forward_flat(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
 def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
     """Weights, modes and behaviour on two latents z [2, K]; see `Generator.check`."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.detach()).all():
             raise GeneratorError(
                 f"weight '{name}' has NaN or infinite values: the checkpoint is damaged or training "
                 "diverged; load another one"
