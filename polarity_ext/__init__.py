@@ -5,8 +5,6 @@ below are the public entry points: they add forward- and reverse-mode derivative
 the raw ops do not have (a raw custom op is silently zero under forward-mode differentiation).
 """
 
-import torch  # noqa: F401  (libtorch must be loaded before the extension that links it)
-
 from polarity_ext._load import load_extension
 
 _C = load_extension()

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.machinery
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,8 +14,15 @@ def load_extension() -> ModuleType:
     """The ``_C`` module.
 
     Raises:
-        ImportError: there is no extension, it was built for another Python, or it does not load.
+        ImportError: there is no torch; there is no extension, it was built for another Python, or it does
+            not load.
     """
+    try:
+        importlib.import_module("torch")  # its libraries must be there before the extension that links them
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"polarity_ext: torch is not installed for {sys.executable}; pip install 'torch>=2.10'"
+        ) from error
     try:
         return importlib.import_module("polarity_ext._C")
     except ImportError as error:

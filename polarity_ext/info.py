@@ -1,30 +1,26 @@
-"""``python -m polarity_ext.info``: what was built, what is here, and whether they fit."""
+"""``python -m polarity_ext.info``: what was built, what is here, and whether they fit.
+
+(Where the extension does not load at all, importing the package already says why and what to do.)
+"""
 
 import importlib.metadata
 import platform
 import sys
+
+import torch
+
+import polarity_ext
 
 
 def report() -> tuple[list[tuple[str, str]], list[str]]:
     """Rows (name, value) to show, and problems in words (empty when everything fits)."""
     rows = [("python", f"{platform.python_version()} ({sys.executable})")]
     problems: list[str] = []
-    try:
-        import torch
-    except ImportError as error:
-        problems.append(f"torch does not import ({error}); install it: pip install 'torch>=2.10'")
-        return rows, problems
     cuda = torch.version.cuda
     rows.append(("torch", f"{torch.__version__} (CUDA {cuda or 'none: a CPU build'})"))
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else []
     rows.append(("devices", ", ".join(["cpu", *devices])))
     rows.append(("cpu threads", str(torch.get_num_threads())))
-    try:
-        import polarity_ext
-    except ImportError as error:
-        problems.append(str(error))
-        return rows, problems
-
     built = polarity_ext.build_info()
     rows += [
         ("polarity_ext", f"{built['version']}, compiled with {built['compiler']}"),
@@ -33,6 +29,8 @@ def report() -> tuple[list[tuple[str, str]], list[str]]:
     ]
     if built["cuda"]:
         rows.append(("architectures", f"{built['cuda_architectures']} (the last also as PTX)"))
+    instruction_sets = ", ".join(polarity_ext._C.instruction_sets())
+    rows.append(("CPU kernels", f"{polarity_ext._C.instruction_set()} (this machine has {instruction_sets})"))
     for kernel in polarity_ext.kernel_table():
         rows.append((f"kernel {kernel['name']}", f"{kernel['backends']}; {kernel['dtypes']}"))
     rows.append(("CUDA ops registered", str(_has_cuda_kernel())))
@@ -55,15 +53,11 @@ def report() -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _has_cuda_kernel() -> bool:
-    import torch
-
     return torch._C._dispatch_has_kernel_for_dispatch_key("polarity::gram", "CUDA")
 
 
 def _missing_architectures(text: str) -> list[str]:
     """GPUs of this machine that neither the compiled code nor the PTX can serve."""
-    import torch
-
     built = [int(word.split("-")[0]) for word in text.split()]
     problems = []
     for index in range(torch.cuda.device_count()):

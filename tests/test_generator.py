@@ -117,6 +117,16 @@ class Noisy(nn.Module):
         return z + 0.01 * torch.randn_like(z)
 
 
+class WithoutGradients(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    @torch.no_grad()
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layer(z)
+
+
 class Pair(nn.Module):
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         return z, z
@@ -146,6 +156,7 @@ def with_nan() -> nn.Module:
             "runs on two latents but not on one alone",
         ),
         (Noisy(), "random: two calls with the same latents differ"),
+        (WithoutGradients(), r"cuts its samples off from z .torch\.no_grad"),
         (Pair(), "returned a tuple; expected one tensor"),
         (Mixed(), r"returned shape \[\] for 2 latents"),
     ],

@@ -41,6 +41,7 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
   const int micro_row = thread / kGramEdge * kGramMicro;
   const int micro_column = thread % kGramEdge * kGramMicro;
   double sum[kGramMicro][kGramMicro] = {};
+  double chunk[kGramMicro][kGramMicro] = {};
   // Neighbouring threads must read neighbouring addresses, whichever dimension that is.
   const bool rows_adjacent = shape.stride_row < shape.stride_col;
 
@@ -67,7 +68,18 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
       for (int i = 0; i < kGramMicro; ++i) {
 #pragma unroll
         for (int j = 0; j < kGramMicro; ++j) {
-          sum[i][j] += a[i] * c[j];
+          chunk[i][j] += a[i] * c[j];
+        }
+      }
+    }
+    const int64_t done = start + kGramDepth - first;
+    if (done % kGramChunk == 0 || first + done >= last) {
+#pragma unroll
+      for (int i = 0; i < kGramMicro; ++i) {
+#pragma unroll
+        for (int j = 0; j < kGramMicro; ++j) {
+          sum[i][j] += chunk[i][j];
+          chunk[i][j] = 0.0;
         }
       }
     }

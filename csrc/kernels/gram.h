@@ -15,6 +15,9 @@ struct GramShape {
 };
 
 constexpr int64_t kGramTile = 32;  // edge of a block of G, the unit of the workspace
+// Rows summed apart, at most: rounding errors then grow with the square root of 256 + rows / 256
+// instead of rows.
+constexpr int64_t kGramChunk = 256;
 
 // Blocks in the upper triangle of G.
 POLARITY_HOST_DEVICE int64_t gram_tile_pairs(int64_t cols) {

@@ -30,18 +30,13 @@ struct Micro<Isa::baseline> {
   static constexpr int rows = 4;
 };
 
-// tile[0 .. rows][0 .. vectors] += a^T c over `depth` packed rows.
+// tile[0 .. rows][0 .. vectors] += a^T c over `depth` packed rows, summed apart before they join.
 template <Isa isa, int vectors>
 POLARITY_INLINE void multiply_micro(const double* a, const double* c, int64_t depth, double* tile) {
   using Vector = typename Micro<isa>::Vector;
   constexpr int kRows = Micro<isa>::rows;
   constexpr int kWidth = sizeof(Vector) / sizeof(double);
-  Vector sum[kRows][vectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < vectors; ++v) {
-      sum[r][v] = *reinterpret_cast<const Vector*>(tile + r * kGramTile + v * kWidth);
-    }
-  }
+  Vector sum[kRows][vectors] = {};
   for (int64_t row = 0; row < depth; ++row, a += kGramTile, c += kGramTile) {
     for (int v = 0; v < vectors; ++v) {
       const Vector column = *reinterpret_cast<const Vector*>(c + v * kWidth);
@@ -52,7 +47,7 @@ POLARITY_INLINE void multiply_micro(const double* a, const double* c, int64_t de
   }
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < vectors; ++v) {
-      *reinterpret_cast<Vector*>(tile + r * kGramTile + v * kWidth) = sum[r][v];
+      *reinterpret_cast<Vector*>(tile + r * kGramTile + v * kWidth) += sum[r][v];
     }
   }
 }
@@ -187,8 +182,8 @@ void gram(const T* y, const GramShape& shape, double* workspace, double* out) {
   const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
   const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
   const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
-  const int64_t depth =
-      std::clamp<int64_t>(kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8, 256);
+  const int64_t depth = std::clamp<int64_t>(
+      kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8, kGramChunk);
 
   parallel_for(shape.batch * splits, 1, [&](int64_t begin, int64_t end) {
     const auto packed = std::make_unique<double[]>(static_cast<size_t>(depth * padded));

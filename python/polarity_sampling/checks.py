@@ -77,7 +77,7 @@ def forward_flat(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
 def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
     """Weights, modes and behaviour on two latents z [2, K]; see `Generator.check`."""
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.detach()).all():
             raise GeneratorError(
                 f"weight '{name}' has NaN or infinite values: the checkpoint is damaged or training "
                 "diverged; load another one"
@@ -108,6 +108,11 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
             "the generator is random: two calls with the same latents differ. Fix its noise inputs (a "
             "constant or a seeded buffer) before wrapping it"
         )
+    if not torch.equal(together[0], together[1]) and _is_cut_off(module, z, label):
+        raise GeneratorError(
+            "the generator cuts its samples off from z (torch.no_grad, inference_mode or detach inside its "
+            "forward): reverse-mode derivatives would be zero; remove that from forward"
+        )
     scale = float(together.abs().max())
     # Other batch sizes round differently; another latent's influence is far larger than rounding.
     tolerance = 1e-3 if together.dtype != torch.float64 else 1e-8
@@ -117,3 +122,12 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
             "a sample depends on the other latents in its batch (batch statistics, minibatch standard "
             "deviation?): such layers have no Jacobian per latent; put them in eval mode or remove them"
         )
+
+
+def _is_cut_off(module: nn.Module, z: Tensor, label: Tensor | None) -> bool:
+    """Whether autograd sees no dependence on z where there is one."""
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            return not forward_flat(module, z.clone().requires_grad_(), label).requires_grad
+    except RuntimeError:  # weights made in inference mode have no reverse mode; torch.func does without
+        return False

@@ -129,3 +129,13 @@ def test_memory_bounds_the_probes_in_flight():
 def test_refused_probes(call, error, text):
     with pytest.raises(error, match=text):
         call(ps.jacobian(mlp(), torch.randn(3, 5)))
+
+
+def test_inside_and_from_inference_mode():
+    with torch.inference_mode():
+        module, z = mlp(), torch.randn(2, 5)
+        inside = ps.jacobian(module, z).to_dense()
+    outside = ps.jacobian(module, z.clone())
+    torch.testing.assert_close(inside, outside.to_dense())
+    assert (outside.mT @ torch.eye(12)).shape == (2, 5, 12)
+    assert torch.isfinite(ps.log_volume(module, torch.randn(2, 5), top_k=3).error).all()

@@ -69,7 +69,8 @@ class JacobianOperator:
 
     def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
         self.generator = generator
-        self.z = z.detach()
+        with torch.inference_mode(False):
+            self.z = z.clone() if z.is_inference() else z.detach()
         self.label = label
         self._memory = memory
         with torch.no_grad():
@@ -86,6 +87,7 @@ class JacobianOperator:
         """The adjoint, of shape (B, K, D)."""
         return AdjointOperator(self)
 
+    @torch.inference_mode(False)  # derivatives need a graph, also in somebody's inference mode
     def __matmul__(self, tangents: Tensor) -> Tensor:
         """``J @ V``: V [B, K, L], or [K, L] for the same probes at every latent -> [B, D, L].
 
@@ -194,6 +196,7 @@ class AdjointOperator:
         """J again."""
         return self._forward
 
+    @torch.inference_mode(False)
     def __matmul__(self, cotangents: Tensor) -> Tensor:
         """``J^T @ U``: U [B, D, L], or [D, L] for the same cotangents at every latent -> [B, K, L]."""
         forward = self._forward
@@ -228,4 +231,5 @@ def _probes(
             f"{name} is {probes.dtype} on {probes.device}; expected {expected} on {z.device}: pass "
             f"{name}.to({expected}).to('{z.device}')"
         )
-    return probes.detach().expand(batch, dim, -1).permute(2, 0, 1)
+    probes = probes.clone() if probes.is_inference() else probes.detach()
+    return probes.expand(batch, dim, -1).permute(2, 0, 1)
