@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,16 @@ def load(path: Path) -> Any:
 def schedule(library: Any, order: str, seed: int) -> None:
     """How the next launches order threads and blocks."""
     library.polarity_emulator_schedule(ORDERS.index(order), ctypes.c_uint64(seed))
+
+
+@contextmanager
+def last_blocks(library: Any, count: int) -> Iterator[None]:
+    """Launches run the last blocks of their grid alone; 0: all of them."""
+    library.polarity_emulator_run_last_blocks(ctypes.c_int64(count))
+    try:
+        yield
+    finally:
+        library.polarity_emulator_run_last_blocks(ctypes.c_int64(0))
 
 
 if __name__ == "__main__":
