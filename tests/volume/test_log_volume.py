@@ -175,6 +175,7 @@ def test_float64_method_agrees():
     z = torch.randn(20, 8)
     exact, double = (ps.log_volume(module, z, top_k=8, method=m) for m in ("exact", "float64"))
     assert double.method == "float64"
+    assert double.products == 8
     assert (double.error <= exact.error).all()
     assert ((exact.value - double.value).abs() <= exact.error + double.error).all()
 

@@ -57,7 +57,7 @@ class LogVolume:
     method: str
     """"exact" or "float64"."""
     products: int
-    """Jacobian products per latent in the generator's precision; a recomputed latent takes n more."""
+    """Jacobian products per latent; a recomputed one took n more, in float64."""
 
     @property
     def top_k(self) -> int:
@@ -76,7 +76,7 @@ def log_volume(
     seed: int = 0,
     memory: str | int = "1GiB",
 ) -> LogVolume:
-    """Sum of the log singular values of dG/dz at every latent (Humayun et al. 2022, arXiv 2203.01993, eq. 5).
+    """Sum of the log singular values of dG/dz at every latent (Humayun et al., CVPR 2022, arXiv 2203.01993).
 
     All n = K products are formed (n = K - 1 on a sphere), their Gram matrix with float64 products, and its
     eigenvalues. Two random products in float64 check every latent: they bound the rounding inside the
@@ -165,7 +165,7 @@ def _one_batch(
     if method == "float64":
         spectrum = _in_float64(generator, z, label, rounding, memory)
         recomputed = torch.ones(z.shape[0], dtype=torch.bool, device=z.device)
-        products = 0
+        products = basis.shape[-1]
     else:
         spectrum, products = _in_working_precision(generator, z, label, basis, rounding, memory)
         recomputed = torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
