@@ -1,11 +1,13 @@
 """The case table under AddressSanitizer with UndefinedBehaviorSanitizer, and under the race checker."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from tests.emulator import build as emulator
+from tests.emulator import coverage
 from tests.emulator.run_cases import environment
 
 
@@ -19,3 +21,9 @@ def test_no_kernel_is_reported(variant: str, seed: int) -> None:
     )
     print(done.stdout[-8000:], done.stderr[-8000:])
     assert done.returncode == 0
+
+
+def test_the_case_table_reaches_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which("gcov") is None:
+        pytest.skip("no gcov on this machine")
+    assert coverage.main() == 0, capsys.readouterr().out
