@@ -1,13 +1,22 @@
-"""``python -m benchmarks.kernels.resources LOG``: registers, stack and spills of every kernel, from ptxas -v.
+"""``python -m benchmarks.kernels.resources LOG [--nvcc NVCC] [--update]``: what every kernel takes of a GPU.
 
-Prints one line for each kernel and architecture; exits 1 if any spills, or if the log names no kernel.
+LOG is the output of a build with POLARITY_STRICT=ON, where ptxas names registers, shared memory and
+spills. Beside them stands the occupancy (percent of a multiprocessor's warps), by cuda_occupancy.h. The
+table is compared with resources.csv; --update writes it. Exit status 1: a kernel spills, the log names
+none, or the table is not that of resources.csv though the compiler is.
 """
 
+import argparse
+import csv
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+TABLE = Path(__file__).with_name("resources.csv")
+THREADS = {"gram_partial_kernel": 64}  # of a block, where it is not 256 (csrc/kernels/*_cuda.cu)
 
 
 class Usage(NamedTuple):
@@ -17,6 +26,7 @@ class Usage(NamedTuple):
     shared: int
     stack: int
     spills: int
+    occupancy: int = 0
 
 
 ENTRY = re.compile(
@@ -44,17 +54,64 @@ def demangled(names: list[str]) -> list[str]:
     return [line.removeprefix("void polarity::").replace("polarity::", "") for line in text.splitlines()]
 
 
+def with_occupancy(usages: list[Usage], nvcc: str) -> list[Usage]:
+    rows = [
+        f"{usage.architecture.removeprefix('sm_')} {THREADS.get(usage.kernel.partition('<')[0], 256)} "
+        f"{usage.registers} {usage.shared}\n"
+        for usage in usages
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "occupancy"
+        subprocess.run([nvcc, str(Path(__file__).with_name("occupancy.cpp")), "-o", str(program)], check=True)
+        done = subprocess.run([program], input="".join(rows), text=True, capture_output=True, check=True)
+    percents = done.stdout.split()
+    return [usage._replace(occupancy=int(p)) for usage, p in zip(usages, percents, strict=True)]
+
+
+def release(nvcc: str) -> str:
+    text = subprocess.run([nvcc, "--version"], text=True, capture_output=True, check=True).stdout
+    found = re.search(r"release ([\d.]+)", text)
+    return found[1] if found else "unknown"
+
+
+def differences(usages: list[Usage], nvcc_release: str) -> list[str]:
+    """Lines that differ from the committed table; none where that is of another compiler."""
+    with TABLE.open() as file:
+        compiler, *committed = csv.reader(file)
+    if compiler[1] != nvcc_release:
+        print(f"{TABLE.name} was made with nvcc {compiler[1]}, this is {nvcc_release}: not compared")
+        return []
+    now = {",".join(map(str, usage)) for usage in usages}
+    before = {",".join(row) for row in committed[1:]}
+    return [f"- {row}" for row in sorted(before - now)] + [f"+ {row}" for row in sorted(now - before)]
+
+
 def main() -> int:
-    usages = parse(Path(sys.argv[1]).read_text())
-    print(f"{'kernel':<64} {'arch':>7} {'registers':>9} {'shared':>6} {'stack':>5} {'spills':>6}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--nvcc", default="nvcc", help="the compiler that wrote the log (nvcc)")
+    parser.add_argument("--update", action="store_true", help="write resources.csv")
+    arguments = parser.parse_args()
+
+    usages = with_occupancy(parse(arguments.log.read_text()), arguments.nvcc)
+    line = "{:<64} {:>7} {:>9} {:>6} {:>5} {:>6} {:>9}"
+    print(line.format(*Usage._fields))
     for usage in usages:
-        kernel, *numbers = usage
-        print("{:<64} {:>7} {:>9} {:>6} {:>5} {:>6}".format(kernel, *numbers))
+        print(line.format(*usage))
     if not usages:
         print("no kernel in this log: is POLARITY_STRICT on, and was everything compiled anew?")
         return 1
-    return 1 if any(usage.spills for usage in usages) else 0
+    if arguments.update:
+        with TABLE.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["nvcc", release(arguments.nvcc)])
+            writer.writerow(Usage._fields)
+            writer.writerows(usages)
+    changed = differences(usages, release(arguments.nvcc))
+    if changed:
+        print("\n".join([f"differs from {TABLE}; if that is meant, run again with --update:", *changed]))
+    return 1 if changed or any(usage.spills for usage in usages) else 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

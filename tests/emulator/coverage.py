@@ -39,7 +39,9 @@ def main() -> int:
         missed = sorted(number for number, count in lines.items() if count == 0)
         percent = 100.0 * (len(lines) - len(missed)) / len(lines)
         low += [name] if percent < WANTED else []
-        print(f"csrc/{name:<32} {percent:6.1f}% of {len(lines):3} lines" + (f", not {missed}" if missed else ""))
+        print(
+            f"csrc/{name:<32} {percent:6.1f}% of {len(lines):3} lines" + (f", not {missed}" if missed else "")
+        )
     if low:
         print(f"less than {WANTED}%: {', '.join(low)}")
     return 1 if low else 0

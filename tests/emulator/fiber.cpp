@@ -11,7 +11,7 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-#if defined(__x86_64__)
+#ifdef POLARITY_ASSEMBLY_SWITCH
 // Saves what a callee must preserve, exchanges the stacks, restores.
 asm(R"(
 .text
@@ -57,7 +57,7 @@ void prepare(Fiber& fiber, void (*entry)()) {
   ASAN_UNPOISON_MEMORY_REGION(fiber.stack,
                               fiber.stack_bytes);  // the last fiber may not have returned
 #endif
-#if defined(__x86_64__)
+#ifdef POLARITY_ASSEMBLY_SWITCH
   // Six registers, the address that `ret` goes to, and the alignment a call would have left.
   auto* top = static_cast<uintptr_t*>(const_cast<void*>(fiber.stack)) + fiber.stack_bytes / 8;
   *--top = 0;  // the end of every backtrace
@@ -78,7 +78,7 @@ void switch_to(Fiber& from, Fiber& to) {
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.stack_bytes);
 #endif
-#if defined(__x86_64__)
+#ifdef POLARITY_ASSEMBLY_SWITCH
   polarity_emulator_switch(&from.stack_pointer, to.stack_pointer);
 #else
   swapcontext(&from.context, &to.context);

@@ -4,14 +4,16 @@
 
 #include <cstddef>
 
-#if !defined(__x86_64__)
+#if defined(__x86_64__) && !defined(POLARITY_UCONTEXT)
+#define POLARITY_ASSEMBLY_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
 namespace polarity::emulator {
 
 struct Fiber {
-#if defined(__x86_64__)
+#ifdef POLARITY_ASSEMBLY_SWITCH
   void* stack_pointer = nullptr;
 #else
   ucontext_t context;
