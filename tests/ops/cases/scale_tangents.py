@@ -28,6 +28,11 @@ def samples_outside(t: Tensor) -> Tensor:
     return t.transpose(0, 1).contiguous().transpose(0, 1)
 
 
+def apart(x: Tensor) -> Tensor:
+    """A gap of one number after each sample."""
+    return torch.nn.functional.pad(x, (0, 1))[..., :-1]
+
+
 def first_expanded(x: Tensor) -> Tensor:
     return x[:1].expand_as(x)
 
@@ -62,6 +67,12 @@ def rows() -> Iterator[Case]:
         yield row(f"t channels last {dtype}", images, dtype, t=channels_last)
         yield row(f"d channels last {dtype}", images, dtype, d=channels_last)
         yield row(f"storage offset {dtype}", (4, 3, 130), dtype, t=offset, d=offset)
+        # Samples of a multiple of four: CUDA takes vectors, unless something is not aligned.
+        yield row(f"vectors {dtype}", (9, 3, 64), dtype)
+        yield row(f"t off a boundary {dtype}", (4, 3, 64), dtype, t=offset)
+        yield row(f"d off a boundary {dtype}", (4, 3, 64), dtype, d=offset)
+        yield row(f"t apart {dtype}", (4, 4, 64), dtype, t=apart)
+        yield row(f"d apart {dtype}", (4, 4, 64), dtype, d=apart)
     yield row("more than a piece", (3, 2, 5000))
     yield row("no inner dimension", (6, 4))
     yield row("one number", (1, 1, 1))
