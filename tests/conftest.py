@@ -7,9 +7,7 @@ import hypothesis
 import pytest
 import torch
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # the workers share the cores: one thread each, and for what they start
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so does what they start
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
