@@ -1,10 +1,15 @@
 """Fresh seeds that failures name, and GPU tests that say when and why they did not run."""
 
+import os
 import secrets
 
 import hypothesis
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores, and so does what they start
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("default")

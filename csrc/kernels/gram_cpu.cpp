@@ -69,7 +69,8 @@ POLARITY_INLINE void multiply_tile(const double* a, const double* c, int64_t dep
   }
 }
 
-// packed[tile][row][lane] = Y[first + row, tile * 32 + lane] as double, zero beyond the columns.
+// packed[tile][row][lane] = Y[first + row, tile * 32 + lane] as double. Lanes beyond the columns
+// keep what they held: they only reach cells of G's tiles that nobody reads.
 template <typename T>
 POLARITY_INLINE void pack(const T* y, const GramShape& shape, int64_t first, int64_t depth,
                           double* packed) {
@@ -78,9 +79,6 @@ POLARITY_INLINE void pack(const T* y, const GramShape& shape, int64_t first, int
     double* target = packed + tile * depth * kGramTile;
     const int64_t width = std::min(kGramTile, shape.cols - tile * kGramTile);
     const T* source = y + first * shape.stride_row + tile * kGramTile * shape.stride_col;
-    if (width < kGramTile) {
-      std::fill_n(target, depth * kGramTile, 0.0);
-    }
     if (shape.stride_col == 1) {
       for (int64_t row = 0; row < depth; ++row) {
         for (int64_t lane = 0; lane < width; ++lane) {

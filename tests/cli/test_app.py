@@ -23,7 +23,7 @@ def test_version(polarity: Polarity) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["sampel"], ["sample", "--no-such-option"], ["bank", "build"], ["bank", "build", "--model", "digits"]],
+    [["sampel"], ["sample", "--no-such-option"], ["bank", "build"], ["bank", "build", "--model", "nothing"]],
 )
 def test_wrong_usage_is_status_2(polarity: Polarity, words: list[str]) -> None:
     assert polarity(*words).exit_code == 2

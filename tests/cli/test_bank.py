@@ -73,14 +73,23 @@ def test_build_interrupted_says_how_to_resume(folder: Path) -> None:
         "--batch-size", "32", "--shard-rows", "32",
     ]  # fmt: skip
     command = [sys.executable, "-c", "from polarity_sampling.cli import main; main()", *words]
-    build = subprocess.Popen([*command, "-n", "10000000"], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120.0
-    while not list(folder.glob("b/shard-000001.parquet")):
-        assert build.poll() is None, build.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(build.pid, signal.SIGINT)
-    stderr = build.communicate(timeout=60)[1]
+    build = subprocess.Popen(
+        [*command, "-n", "10000000"],
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background ignores SIGINT, and children inherit that: a terminal does not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 120.0
+        while not list(folder.glob("b/shard-000001.parquet")):
+            assert build.poll() is None, build.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(build.pid, signal.SIGINT)
+        stderr = build.communicate(timeout=60)[1]
+    finally:
+        build.kill()
     assert build.returncode == 130
     assert stderr.startswith("interrupted: stopped with ")
     assert "resumes" in stderr

@@ -12,10 +12,12 @@ from polarity_sampling.cli.command import Command, say
 
 app = typer.Typer(help="Banks: latents with their singular values, in Parquet shards.", no_args_is_help=True)
 
-Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME|FILE.py:FUNCTION", help="The generator.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", metavar="MODEL", help="Registered name, or path.py:function.")
+]
 OptionalModel = Annotated[
     str | None,
-    typer.Option("--model", "-m", metavar="NAME|FILE.py:FUNCTION", help="The generator it belongs to."),
+    typer.Option("--model", "-m", metavar="MODEL", help="Registered name, or path.py:function."),
 ]
 BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="The bank's directory.")]
 

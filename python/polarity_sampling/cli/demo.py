@@ -26,7 +26,7 @@ _SHARD = 64
 
 def demo(
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME|FILE.py:FUNCTION", help="The generator.")
+        str, typer.Option("--model", "-m", metavar="MODEL", help="Registered name, or path.py:function.")
     ] = "faces",
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("demo"),
     seconds: Annotated[

@@ -55,7 +55,7 @@ def show(setting: Setting) -> None:
     bank = setting.bank
     count = _count(setting)
     chosen = plan(bank, count)
-    say(f"top_k = {chosen.top_k} of {bank.latent_dim}: {chosen.reason} (of {len(bank):,} rows)")
+    say(f"top_k = {chosen.top_k} of {bank.top_k}: {chosen.reason} (of {len(bank):,} rows)")
     draws = {rho: _draw(setting, rho, chosen.top_k, count) for rho in chosen.rhos}
     log_volume = bank.log_volume(chosen.top_k)[0]
     _show_table(draws, log_volume)
@@ -186,7 +186,7 @@ def _point_at(setting: Setting, pictures: dict[str, Path], chosen: Plan) -> None
             "no grid: the samples are neither pictures ([C, H, W] with C of 1 or 3, or [H, W]) nor points in "
             "the plane"
         )
-    if chosen.top_k < bank.latent_dim or not bank.base.uniform:
+    if chosen.top_k < bank.top_k or not bank.base.uniform:
         say(_what_magnet_is(bank, chosen.top_k))
     say("more draws from the same bank:")
     say(
@@ -197,11 +197,11 @@ def _point_at(setting: Setting, pictures: dict[str, Path], chosen: Plan) -> None
 
 def _what_magnet_is(bank: Bank, top_k: int) -> str:
     text = "MaGNET here"
-    if top_k < bank.latent_dim:
-        text += f" evens out the {top_k} leading directions of {bank.latent_dim}"
+    if top_k < bank.top_k:
+        text += f" evens out the {top_k} leading directions of {bank.top_k}"
     if bank.base.uniform:
         return f"{text}; a larger bank allows more."
-    joint = " and" if top_k < bank.latent_dim else ""
+    joint = " and" if top_k < bank.top_k else ""
     return (
         f"{text}{joint} starts from {bank.base}, as the published code does. For draws uniform on the image "
         "of a region, draw the bank from it: polarity bank build --proposal ball"
