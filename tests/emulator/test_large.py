@@ -51,11 +51,10 @@ def test_activation(library: Any, name: str) -> None:
     x[-TAIL:] = torch.randn(TAIL)
     kind = list(polarity_ext.ACTIVATIONS).index(name)
     try:
-        got = torch.ops.polarity_emulated.activation(x, kind, 0.0)
-    except RuntimeError as error:
-        if "allocate" not in str(error):
-            raise
+        torch.empty(COUNT), torch.empty(COUNT)  # as the op will allocate
+    except RuntimeError:
         pytest.skip("this machine does not promise 18 GB of memory")
+    got = torch.ops.polarity_emulated.activation(x, kind, 0.0)
     for value, wanted in zip(got, polarity_ext.activation(x[-TAIL:], name), strict=True):
         torch.testing.assert_close(value[-TAIL:], wanted)
 
