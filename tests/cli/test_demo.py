@@ -29,6 +29,7 @@ def check_outputs(out: Path, model: str, bank_name: str, grid: bool = True) -> d
         assert draw["ess"] == pytest.approx(size)
         assert draw["ess"] >= draw["n"]
         assert len(draw["row_ids"]) == draw["n"]
+        assert draw["variety"] > 0.0
     for name in ["grid"] * grid + ["log_volume", "ess"]:
         with Image.open(out / f"{name}.png") as picture:
             picture.load()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,17 +51,35 @@ class Setting:
         return self.generator(z, None if labels is None else labels[row_ids]).cpu()
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """A draw at one rho, its samples [n, *] and the log-volumes [n] of its rows."""
+
+    rho: float
+    draw: Draw
+    samples: Tensor
+    log_volume: Tensor
+
+    @property
+    def variety(self) -> float:
+        """Standard deviation over the draws, mean over a sample's entries: how much the samples differ."""
+        return float(self.samples.double().std(0).mean())
+
+
 def show(setting: Setting) -> None:
     """Choose top_k and rho, draw, write the pictures and the summary, and say what to look at."""
     bank = setting.bank
     count = _count(setting)
     chosen = plan(bank, count)
     say(f"top_k = {chosen.top_k} of {bank.top_k}: {chosen.reason} (of {len(bank):,} rows)")
-    draws = {rho: _draw(setting, rho, chosen.top_k, count) for rho in chosen.rhos}
     log_volume = bank.log_volume(chosen.top_k)[0]
-    _show_table(draws, log_volume)
-    pictures = _write_pictures(setting, draws, chosen, count, log_volume)
-    _write_summary(setting, draws, chosen, log_volume)
+    outcomes = []
+    for rho in chosen.rhos:
+        draw = _draw(setting, rho, chosen.top_k, count)
+        outcomes.append(Outcome(rho, draw, setting.samples(draw.row_ids), log_volume[draw.row_ids]))
+    _show_table(outcomes)
+    pictures = _write_pictures(setting, outcomes, chosen, count, log_volume)
+    _write_summary(setting, outcomes, chosen)
     _point_at(setting, pictures, chosen)
 
 
@@ -83,38 +102,39 @@ def _draw(setting: Setting, rho: float, top_k: int, count: int) -> Draw:
     return sampler.sample(count, setting.seed)
 
 
-def _show_table(draws: dict[float, Draw], log_volume: Tensor) -> None:
+def _show_table(outcomes: Sequence[Outcome]) -> None:
     from rich.table import Table
 
     from polarity_sampling.report.style import size_text
 
     table = Table()
-    for heading in ("rho", "draws", "ESS", "largest weight", "realised rho", "mean log-volume"):
+    for heading in ("rho", "draws", "ESS", "realised rho", "mean log-volume", "variety"):
         table.add_column(heading, justify="right")
-    for rho, draw in draws.items():
-        figures = draw.diagnostics
+    for outcome in outcomes:
+        figures = outcome.draw.diagnostics
         table.add_row(
-            "1 (MaGNET)" if rho == 1.0 else f"{rho:g}",
+            "1 (MaGNET)" if outcome.rho == 1.0 else f"{outcome.rho:g}",
             str(figures.n),
             size_text(figures.ess),
-            f"{figures.max_weight:.1%}",
             f"{figures.realised_rho:.2f}",
-            f"{float(log_volume[draw.row_ids].mean()):.2f}",
+            f"{float(outcome.log_volume.mean()):.2f}",
+            f"{outcome.variety:.3f}",
         )
     stdout().print(table)
+    say("variety: standard deviation of a sample's entries over the draws")
 
 
 def _write_pictures(
-    setting: Setting, draws: dict[float, Draw], chosen: Plan, count: int, log_volume: Tensor
+    setting: Setting, outcomes: Sequence[Outcome], chosen: Plan, count: int, log_volume: Tensor
 ) -> dict[str, Path]:
     """The pictures' paths by name; no grid where the samples cannot be shown."""
     from polarity_sampling.report import ess_figure, grid_figure, log_volume_figure, save
 
     bounds = setting.card.value_range if setting.card else None
-    drawn = {rho: log_volume[draw.row_ids] for rho, draw in draws.items()}
+    drawn = {outcome.rho: outcome.log_volume for outcome in outcomes}
     curves = sorted({*ladder(setting.bank.top_k), chosen.top_k})
     figures = {
-        "grid": grid_figure([_panel(setting, rho, draw) for rho, draw in draws.items()], bounds),
+        "grid": grid_figure([_panel(outcome, len(setting.bank)) for outcome in outcomes], bounds),
         "log_volume": log_volume_figure(log_volume, drawn, chosen.top_k),
         "ess": ess_figure(setting.bank, curves, chosen.top_k, count, chosen.rhos),
     }
@@ -126,16 +146,16 @@ def _write_pictures(
     return paths
 
 
-def _panel(setting: Setting, rho: float, draw: Draw) -> Panel:
+def _panel(outcome: Outcome, rows: int) -> Panel:
     from polarity_sampling.report import Panel, rho_text
     from polarity_sampling.report.style import size_text
 
-    title = f"MaGNET ({rho_text(rho)})" if rho == 1.0 else rho_text(rho)
-    caption = f"ESS {size_text(draw.diagnostics.ess)} of {len(setting.bank):,}"
-    return Panel(setting.samples(draw.row_ids), title, caption, rho)
+    title = f"MaGNET ({rho_text(outcome.rho)})" if outcome.rho == 1.0 else rho_text(outcome.rho)
+    caption = f"ESS {size_text(outcome.draw.diagnostics.ess)} of {rows:,}"
+    return Panel(outcome.samples, title, caption, outcome.rho)
 
 
-def _write_summary(setting: Setting, draws: dict[float, Draw], chosen: Plan, log_volume: Tensor) -> None:
+def _write_summary(setting: Setting, outcomes: Sequence[Outcome], chosen: Plan) -> None:
     from polarity_sampling.bank.files import write_atomically
 
     card, bank = setting.card, setting.bank
@@ -149,18 +169,19 @@ def _write_summary(setting: Setting, draws: dict[float, Draw], chosen: Plan, log
         "why_top_k": chosen.reason,
         "draws": [
             {
-                "rho": rho,
-                "sampler": "magnet" if rho == 1.0 else "polarity",
-                "n": draw.diagnostics.n,
-                "ess": draw.diagnostics.ess,
-                "max_weight": draw.diagnostics.max_weight,
-                "pareto_k": _finite(draw.diagnostics.pareto_k),
-                "realised_rho": _finite(draw.diagnostics.realised_rho),
-                "excluded": draw.diagnostics.excluded,
-                "mean_log_volume": float(log_volume[draw.row_ids].mean()),
-                "row_ids": draw.row_ids.tolist(),
+                "rho": outcome.rho,
+                "sampler": "magnet" if outcome.rho == 1.0 else "polarity",
+                "n": outcome.draw.diagnostics.n,
+                "ess": outcome.draw.diagnostics.ess,
+                "max_weight": outcome.draw.diagnostics.max_weight,
+                "pareto_k": _finite(outcome.draw.diagnostics.pareto_k),
+                "realised_rho": _finite(outcome.draw.diagnostics.realised_rho),
+                "excluded": outcome.draw.diagnostics.excluded,
+                "mean_log_volume": float(outcome.log_volume.mean()),
+                "variety": outcome.variety,
+                "row_ids": outcome.draw.row_ids.tolist(),
             }
-            for rho, draw in draws.items()
+            for outcome in outcomes
         ],
     }
     write_atomically(setting.out / SUMMARY, (json.dumps(summary, indent=2) + "\n").encode())
@@ -177,8 +198,11 @@ def _point_at(setting: Setting, pictures: dict[str, Path], chosen: Plan) -> None
     bank = setting.bank
     table = Table.grid(padding=(0, 2))
     for name, path in pictures.items():
-        table.add_row(Text(str(path), style="bold"), Text(_LOOK_AT[name]))
-    table.add_row(Text(str(setting.out / SUMMARY), style="bold"), Text("all figures, and the rows drawn"))
+        table.add_row(Text(str(path), style="bold", overflow="fold"), Text(_LOOK_AT[name]))
+    table.add_row(
+        Text(str(setting.out / SUMMARY), style="bold", overflow="fold"),
+        Text("all figures, and the rows drawn"),
+    )
     say("look at", "bold")
     stdout().print(table)
     if "grid" not in pictures:
