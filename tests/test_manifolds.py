@@ -1,6 +1,7 @@
 """The main promise, end to end: MaGNET draws are uniform on the manifold, base draws are not."""
 
 import math
+import warnings
 
 import numpy as np
 import polarity_sampling as ps
@@ -89,3 +90,12 @@ def test_magnet_on_a_gaussian_latent_needs_the_ball():
     assert sampler.ess == pytest.approx(5_000, rel=1e-6)
     radius = sampler.sample(DRAWS, seed=1, method="multinomial").latents.double().norm(dim=1) / region.radius
     assert stats.kstest(radius.square().numpy(), "uniform").pvalue > 1e-4
+
+
+def test_all_directions_of_a_sphere_are_one_fewer():
+    """No warning about leading directions where top_k covers the whole tangent space."""
+    bank = ps.Bank.build(ps.Generator(Affine(), 2, ps.Sphere()), n=200, top_k=None, progress=False)
+    assert bank.top_k == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ps.MagnetSampler(bank).sample(20, seed=0)

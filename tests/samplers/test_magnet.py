@@ -117,7 +117,7 @@ def test_the_published_target_can_be_asked_for_on_a_proposal_bank():
 
 def test_leading_directions_only_is_said_once_per_sampler():
     bank = log_normal_bank(200, 3, scale=0.1)
-    with pytest.warns(PolarityWarning, match="top_k=2 of 3 latent dimensions") as caught:
+    with pytest.warns(PolarityWarning, match="top_k=2 of 3 latent directions") as caught:
         sampler = MagnetSampler(bank, top_k=2)
     assert len(caught) == 1
     assert caught[0].filename == __file__

@@ -27,6 +27,9 @@ from polarity_sampling.volume import auto_top_k
 from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
 from polarity_sampling.volume.log_volume import directions
 
+# Batches are computed whole: a larger one would make small banks, and resuming, dearer than need be.
+MOST_BATCH = 256
+
 
 @dataclass
 class Budget:
@@ -74,7 +77,7 @@ def settle(
     """Check the arguments of Bank.build and make metadata of them; top_k="auto" is left open, as 0."""
     generator.check()
     if batch_size is None and shard_rows > 0:
-        batch_size = math.gcd(shard_rows, suggested_batch(generator, memory))
+        batch_size = math.gcd(shard_rows, MOST_BATCH, suggested_batch(generator, memory))
     for name, value in {"n": n, "batch_size": batch_size, "shard_rows": shard_rows}.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value}: expected an integer, at least 1")

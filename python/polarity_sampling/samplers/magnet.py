@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from polarity_sampling.errors import PolarityWarning
-from polarity_sampling.laws import Law
+from polarity_sampling.laws import Law, Sphere
 from polarity_sampling.samplers.polarity import PolaritySampler
 from polarity_sampling.samplers.protocol import BankLike
 from polarity_sampling.samplers.weights import Flagged, Target
@@ -40,9 +40,10 @@ class MagnetSampler(PolaritySampler):
         super().__init__(
             bank, 1.0, top_k, target=target or default_target(bank), region=region, flagged=flagged
         )
-        if self.top_k < bank.latent_dim:
+        directions = bank.latent_dim - isinstance(bank.base, Sphere)
+        if self.top_k < directions:
             warnings.warn(
-                f"MaGNET with top_k={self.top_k} of {bank.latent_dim} latent dimensions: the draws are "
+                f"MaGNET with top_k={self.top_k} of {directions} latent directions: the draws are "
                 f"uniform on the {self.top_k} leading directions only; a larger top_k covers more of the "
                 "manifold at a smaller effective sample size",
                 PolarityWarning,
