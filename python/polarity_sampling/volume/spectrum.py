@@ -71,7 +71,7 @@ def gram_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
 
 
 def svd_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
-    """From float64 columns [B, D, n] by an SVD: resolves ratios down to 1e-14, ten times the cost."""
+    """From float64 columns [B, D, n] by an SVD: resolves ratios down to about 1e-14, at a higher cost."""
     sigma = torch.linalg.svdvals(columns)
     if sigma.shape[1] < columns.shape[2]:  # fewer outputs than latent coordinates
         sigma = torch.nn.functional.pad(sigma, (0, columns.shape[2] - sigma.shape[1]))
