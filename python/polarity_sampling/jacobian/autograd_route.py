@@ -1,6 +1,7 @@
 """Products by plain reverse-mode autograd, for modules that torch.func cannot transform.
 
-Slower than the forward route, but it asks the least of a module: custom autograd functions need no jvp, and nothing has to have a batching rule.
+Slower than the forward route, but it asks the least of a module: custom autograd functions need no
+jvp, and nothing has to have a batching rule.
 """
 
 import torch
