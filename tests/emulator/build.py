@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +64,13 @@ def build(target: str) -> Path:
                 words = f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
                 raise RuntimeError(f"{' '.join(command)} failed:\n{words}")
     return BUILD / (f"{target}.so" if target.startswith("emulated") else target)
+
+
+def skip_without_thread_sanitizer() -> None:
+    """Its library refuses to start where the kernel maps memory in places that it keeps for itself."""
+    done = subprocess.run([build("programs_tsan")], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"ThreadSanitizer does not run here: {done.stderr.strip()[:200]}")
 
 
 @functools.cache

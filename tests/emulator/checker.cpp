@@ -148,6 +148,8 @@ void launch_begins() {
   clocks.resize(machine.threads.size());
 }
 
+void launch_ends() {}
+
 void block_begins() {
   barriers = 0;
   for (auto& known : clocks) known.fill(0);

@@ -11,6 +11,10 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
+#ifdef POLARITY_THREAD_SANITIZER
+#include <sanitizer/tsan_interface.h>
+#endif
+
 #ifdef POLARITY_ASSEMBLY_SWITCH
 // Saves what a callee must preserve, exchanges the stacks, restores.
 asm(R"(
@@ -77,6 +81,9 @@ void switch_to(Fiber& from, Fiber& to) {
 #if defined(__SANITIZE_ADDRESS__)
   void* fake_stack = nullptr;
   __sanitizer_start_switch_fiber(&fake_stack, to.stack, to.stack_bytes);
+#endif
+#ifdef POLARITY_THREAD_SANITIZER
+  __tsan_switch_to_fiber(to.context, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef POLARITY_ASSEMBLY_SWITCH
   polarity_emulator_switch(&from.stack_pointer, to.stack_pointer);

@@ -1,9 +1,10 @@
-"""``python -m tests.emulator.run_cases VARIANT SEED``: the case table on one build of the emulator.
+"""``python -m tests.emulator.run_cases VARIANT SEED ...``: the case table on one build of the emulator.
 
-In a process of its own, because AddressSanitizer must be loaded before everything else and because one
+In a process of its own, because a sanitizer must be loaded before everything else and because one
 process can hold only one build of the ops. `environment` says what that process needs.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -27,15 +28,19 @@ def environment(variant: str) -> dict[str, str]:
             "ASAN_OPTIONS": "detect_leaks=0",  # Python leaks at exit
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
+    if variant == "tsan":
+        library = subprocess.check_output(["g++", "-print-file-name=libtsan.so"], text=True).strip()
+        # Python and torch are not instrumented: without the option, their memory is reported.
+        given |= {"LD_PRELOAD": library, "TSAN_OPTIONS": "ignore_noninstrumented_modules=1"}
     return given
 
 
-def main(variant: str, seed: int) -> int:
+def main(variant: str, seeds: list[int]) -> int:
     from tests.ops.backends import Emulated
 
     library = emulator.load(emulator.BUILD / f"emulated_{variant}.so")
     passed, failed = 0, 0
-    for order in emulator.ORDERS:
+    for order, seed in itertools.product(emulator.ORDERS, seeds):
         backend = Emulated(f"emulated-{order}", "cpu", order=order)
         emulator.schedule(library, order, seed)
         for op in OPS.values():
@@ -53,4 +58,4 @@ def main(variant: str, seed: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1], int(sys.argv[2])))
+    raise SystemExit(main(sys.argv[1], [int(seed) for seed in sys.argv[2:]]))

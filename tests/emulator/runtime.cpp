@@ -135,13 +135,13 @@ void release_barrier() {
 }
 
 void run_block(std::vector<int>& order) {
+  checker::block_begins();
   for (int i = 0; i < machine.block_threads; ++i) {
     Thread& thread = machine.threads[static_cast<size_t>(i)];
     prepare(thread.fiber, thread_main);
     thread.state = State::ready;
     thread.copies.clear();
   }
-  checker::block_begins();
   for (;;) {
     if (chosen_order == Order::random) {
       for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random_below(i)]);
@@ -183,7 +183,10 @@ Dim3 grid_size() { return {static_cast<unsigned>(machine.grid), 1, 1}; }
 int lane() { return machine.current % kWarp; }
 
 void fail(const std::string& what) {
-  block_error("thread " + std::to_string(machine.current) + ": " + what);
+  {
+    const checker::Aside aside;
+    block_error("thread " + std::to_string(machine.current) + ": " + what);
+  }
   back_to_scheduler();
   __builtin_unreachable();
 }
@@ -263,6 +266,7 @@ void launch(const char* name, int64_t grid, int block, size_t dynamic_shared,
     if (machine.error.empty() && !overrun.empty()) block_error(overrun);
     machine.block = (machine.block + step) % grid;
   }
+  checker::launch_ends();
   if (!machine.error.empty()) throw std::runtime_error(machine.error);
 }
 

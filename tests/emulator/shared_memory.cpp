@@ -23,6 +23,7 @@ constexpr std::align_val_t kAlignment{256};
 constexpr char kDynamic[] = "(dynamic)";  // name and declaration
 
 void* array_of(const void* declaration, const char* name, size_t bytes, Site site) {
+  const checker::Aside aside;
   size_t fixed = 0, total = 0;
   for (const SharedArray& array : machine.shared) {
     if (array.declaration == declaration) return array.memory;
@@ -60,6 +61,7 @@ void* dynamic_shared(Site site) {
 }
 
 std::string release_shared() {
+  const checker::Aside aside;
   std::string error;
   for (const SharedArray& array : machine.shared) {
     unsigned char* const tail = array.memory + array.bytes;

@@ -1,4 +1,5 @@
-"""The case table under AddressSanitizer with UndefinedBehaviorSanitizer, and under the race checker."""
+"""The case table with several seeds, under AddressSanitizer with UndefinedBehaviorSanitizer, under
+ThreadSanitizer, and under the checker."""
 
 import shutil
 import subprocess
@@ -10,14 +11,20 @@ from tests.emulator import build as emulator
 from tests.emulator import coverage
 from tests.emulator.run_cases import environment
 
+SEEDS = {"plain": 3, "asan": 1, "tsan": 1, "checked": 1}  # each with all orders of threads and blocks
+LIMIT = 180  # seconds of one build, so that all four are done within twelve minutes
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["asan", "checked"])
+@pytest.mark.parametrize("variant", SEEDS)
 def test_no_kernel_is_reported(variant: str, seed: int) -> None:
     emulator.build(f"emulated_{variant}")
-    command = [sys.executable, "-m", "tests.emulator.run_cases", variant, str(seed)]
+    if variant == "tsan":
+        emulator.skip_without_thread_sanitizer()
+    seeds = [str(seed + i) for i in range(SEEDS[variant])]
+    command = [sys.executable, "-m", "tests.emulator.run_cases", variant, *seeds]
     done = subprocess.run(
-        command, cwd=emulator.ROOT, env=environment(variant), capture_output=True, text=True, timeout=300
+        command, cwd=emulator.ROOT, env=environment(variant), capture_output=True, text=True, timeout=LIMIT
     )
     print(done.stdout[-8000:], done.stderr[-8000:])
     assert done.returncode == 0

@@ -11,20 +11,22 @@ from tests.emulator import build as emulator
 PLACE = r"(memory|synchronisation)\.cpp:\d+"
 RACE = rf"race in .*{PLACE}.*{PLACE}, and nothing orders them"
 UNWRITTEN = rf"read of shared array staged where nothing was written yet, at .*{PLACE}"
+DATA_RACE = rf"SUMMARY: ThreadSanitizer: data race .*{PLACE}"
 WRONG = "wrong result"
 
 # What each variant says of the wrong twin, whatever the order of threads. A variant that is not named
 # may miss it.
 REPORTS: dict[str, dict[str, str]] = {
-    "missing_sync_block": {"plain": WRONG, "checked": UNWRITTEN},
-    "missing_second_sync_block": {"plain": WRONG, "checked": RACE},
-    "missing_sync_warp": {"plain": WRONG, "checked": UNWRITTEN},
+    "missing_sync_block": {"plain": WRONG, "checked": UNWRITTEN, "tsan": DATA_RACE},
+    "missing_second_sync_block": {"plain": WRONG, "checked": RACE, "tsan": DATA_RACE},
+    "missing_sync_warp": {"plain": WRONG, "checked": UNWRITTEN, "tsan": DATA_RACE},
     "missing_async_wait": {"plain": WRONG, "checked": UNWRITTEN},
-    "cross_block_add": {"checked": RACE},
+    "cross_block_add": {"checked": RACE, "tsan": DATA_RACE},
+    "distant_blocks": {"plain": WRONG, "checked": RACE},
     "uninitialised_shared": {"plain": WRONG, "checked": UNWRITTEN},
     "uninitialised_shared_unused": {"checked": UNWRITTEN},
     "divergent_barrier": dict.fromkeys(
-        ("plain", "checked", "asan"),
+        ("plain", "checked", "asan", "tsan"),
         rf"divergent barrier: threads 0\.\.31 wait in sync_block at .*{PLACE}; threads 32\.\.95 .*{PLACE}",
     ),
     "barrier_after_exit": {"plain": rf"divergent barrier: .*{PLACE}; threads 90\.\.95 ended"},
@@ -58,11 +60,14 @@ REPORTS: dict[str, dict[str, str]] = {
     "mma_tf32": {"plain": WRONG},
     "mma_tf32_split": {"plain": WRONG},
 }
-VARIANTS = ("plain", "checked", "asan", "ucontext")  # the last: fibers as on machines other than x86-64
+# ucontext: fibers as on machines other than x86-64
+VARIANTS = ("plain", "checked", "asan", "tsan", "ucontext")
 
 
 def run(variant: str, *arguments: str) -> tuple[int, str]:
     program = emulator.build(f"programs_{variant}")
+    if variant == "tsan":
+        emulator.skip_without_thread_sanitizer()
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}  # of threads that were given up
     done = subprocess.run(
         [program, *arguments], cwd=emulator.ROOT, env=environment, capture_output=True, text=True, timeout=60

@@ -150,5 +150,17 @@ PROGRAM(cross_block_add, wrong) {
   return sum == kBlocks * kThreads * (kBlocks * kThreads - 1) / 2.0f;
 }
 
+// Wrong: blocks that are not neighbours write to one number.
+template <bool wrong>
+POLARITY_GLOBAL void marks_kernel(float* out) {
+  if (thread() == 0) out[wrong ? blockIdx.x % 4 : blockIdx.x] = 1;
+}
+
+PROGRAM(distant_blocks, wrong) {
+  std::vector<float> out(8), expected(8, 1.0f);
+  launch(wrong ? marks_kernel<true> : marks_kernel<false>, 8, kThreads, out.data());
+  return out == expected;
+}
+
 }  // namespace
 }  // namespace polarity::programs

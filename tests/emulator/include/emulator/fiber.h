@@ -21,6 +21,9 @@ struct Fiber {
   const void* stack =
       nullptr;  // its lowest address; of the scheduler's own stack, ASan finds it out
   size_t stack_bytes = 0;
+#ifdef POLARITY_THREAD_SANITIZER
+  void* context = nullptr;  // what ThreadSanitizer takes for a thread
+#endif
 };
 
 // Memory for a fiber's stack, with a page below it that must not be touched; never given back.
