@@ -123,6 +123,11 @@ class OldStyleFunction(TwoLayers):
         return self.second(_Square.apply(self.first(z)))
 
 
+class BranchesAndIsOldStyle(BranchesOnValues):
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z) + _Square.apply(z).sum(1, keepdim=True)
+
+
 class OneHot(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -174,17 +179,30 @@ def test_products_and_volumes(forward):
     assert (lv.eta > 1e-8 * lv.singular_values[:, 0]).all()
 
 
-def test_the_slower_route_is_reported_once():
+def test_capture_takes_all_but_branches():
+    for forward in FORWARDS:
+        module = forward().eval()
+        g = ps.Generator(module, 4, num_classes=3 if forward is OneHot else None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ps.PolarityWarning)
+            J = ps.jacobian(g, torch.randn(2, 4), None if forward is not OneHot else 1)
+            assert J.route == ("torch.func" if forward is BranchesOnValues else "captured"), forward
+
+
+def test_slower_routes_are_reported_once():
     torch.manual_seed(0)
-    g = ps.Generator(OldStyleFunction().eval(), 4)
-    J = ps.jacobian(g, torch.randn(2, 4))
-    assert J.route == "torch.func"
+    J = ps.jacobian(ps.Generator(BranchesAndIsOldStyle().eval(), 4), torch.randn(2, 4))
+    with pytest.warns(ps.PolarityWarning, match=r"cannot be captured .*torch\.func"):
+        assert J.route == "torch.func"
     with pytest.warns(ps.PolarityWarning, match=r"cannot be transformed by torch\.func .*plain autograd"):
         J.to_dense()
     assert J.route == "autograd"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         J.to_dense()
+        again = ps.jacobian(J.generator, torch.randn(3, 4))
+        again.to_dense()
+        assert again.route == "autograd"
 
 
 def test_what_no_route_can_do_is_an_error():

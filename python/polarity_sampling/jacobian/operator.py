@@ -1,5 +1,6 @@
 """J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
 
+import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -7,13 +8,16 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import jvp, vjp, vmap
 
 from polarity_sampling.errors import GeneratorError, PolarityWarning
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian import autograd_route
+from polarity_sampling.jacobian import autograd_route, func_route
+from polarity_sampling.jacobian.captured_route import CapturedRoute
+from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
 from polarity_sampling.jacobian.footprint import bytes_per_tangent
 from polarity_sampling.memory import parse_memory
+
+_Product = Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor]
 
 
 def jacobian(
@@ -63,8 +67,8 @@ def jacobian(
 class JacobianOperator:
     """J of shape (B, D, K); made by `jacobian`.
 
-    Products run the generator once per chunk of probes on the whole batch, with the probes folded in
-    front of the batch: shared weights see one large batch of L x B tangents.
+    The generator is captured once as a graph of ATen operators. Products send tangents through its linear
+    stages, with the probes folded in front of the batch: shared weights see one large batch of L x B.
     """
 
     def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
@@ -73,6 +77,9 @@ class JacobianOperator:
             self.z = z.clone() if z.is_inference() else z.detach()
         self.label = label
         self._memory = memory
+        self._lock = threading.Lock()
+        self._route: CapturedRoute | None = None
+        self._refused: str | None = None
         with torch.no_grad():
             out = generator.flat(self.z[:1], None if label is None else label[:1])
         self.shape = torch.Size((z.shape[0], out.shape[1], z.shape[1]))
@@ -97,9 +104,11 @@ class JacobianOperator:
         batch, dim_out, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
         out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
-        chunks = zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True)
-        for part, result in chunks:
-            result.copy_(self._product("J @ V", self._push, autograd_route.push_forward, part))
+        captured = self._captured()
+        if captured is not None:
+            captured.push(probes, out)
+        else:
+            self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
         return out.permute(1, 2, 0)
 
     def to_dense(self) -> Tensor:
@@ -116,30 +125,61 @@ class JacobianOperator:
     @property
     def chunk(self) -> int:
         """Probes handled at a time within the memory budget; at least one."""
+        captured = self._captured()
+        if captured is not None:
+            return captured.chunk
         per_probe = bytes_per_tangent(self.generator, self.z, self.label) * self.shape[0]
         return max(1, self._memory // per_probe)
 
-    def _flat(self, z: Tensor) -> Tensor:
-        return self.generator.flat(z, self.label)
-
     @property
-    def route(self) -> Literal["torch.func", "autograd"]:
-        """How products are formed: by torch.func, or by plain autograd where the module refuses that."""
+    def route(self) -> Literal["captured", "torch.func", "autograd"]:
+        """How products are formed: by the captured program; where the module cannot be captured by
+        torch.func; where it refuses that as well by plain autograd."""
+        if self._captured() is not None:
+            return "captured"
         return "autograd" if self.generator.module in _not_transformable else "torch.func"
 
-    def _product(
+    @torch.inference_mode(False)
+    def _captured(self) -> CapturedRoute | None:
+        with self._lock:
+            if self._route is None and self._refused is None:
+                try:
+                    self._route = CapturedRoute(self.generator, self.z, self.label, self._memory)
+                except NotCapturedError as error:
+                    self._refused = str(error)
+                    self._warn_once(str(error))
+            return self._route
+
+    def _warn_once(self, reason: str) -> None:
+        if self.generator.module not in _not_captured:
+            _not_captured.add(self.generator.module)
+            warnings.warn(
+                f"{self.generator.name} cannot be captured ({reason}): products go through torch.func, which "
+                "is right but slower",
+                PolarityWarning,
+                stacklevel=5,
+            )
+
+    def _through_module(
         self,
         what: str,
-        transform: Callable[[Tensor], Tensor],
-        fallback: Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor],
         probes: Tensor,
-    ) -> Tensor:
+        out: Tensor,
+        transform: _Product,
+        fallback: _Product,
+    ) -> None:
+        """Chunks of probes [L, B or 1, *] through the module itself."""
+        probes = probes.expand(-1, self.shape[0], -1)
+        for part, result in zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True):
+            result.copy_(self._product(what, transform, fallback, part))
+
+    def _product(self, what: str, transform: _Product, fallback: _Product, probes: Tensor) -> Tensor:
         """One chunk of probes [L, B, *]; the first failure changes the route, with a warning."""
         module = self.generator.module
         reason: Exception | None = None
         if module not in _not_transformable:
             try:
-                return transform(probes)
+                return transform(self.generator, self.z, self.label, probes)
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, NotImplementedError, ValueError) as error:
@@ -155,32 +195,18 @@ class JacobianOperator:
         if reason is not None:
             _not_transformable.add(module)
             warnings.warn(
-                f"{self.generator.name} cannot be transformed by torch.func ({_first_sentence(reason)}): "
+                f"{self.generator.name} cannot be transformed by torch.func ({first_sentence(reason)}): "
                 "products go through plain autograd, which is right but slower",
                 PolarityWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return result
-
-    def _push(self, tangents: Tensor) -> Tensor:
-        with torch.no_grad():
-            pushed: Tensor = vmap(lambda v: jvp(self._flat, (self.z,), (v,))[1])(tangents)
-        return pushed
-
-    def _pull(self, cotangents: Tensor) -> Tensor:
-        # The weights are constants here: under no_grad the graph of vjp holds z alone.
-        with torch.no_grad():
-            pullback = vjp(self._flat, self.z)[1]
-            pulled: Tensor = vmap(lambda u: pullback(u)[0])(cotangents)
-        return pulled
 
 
 # Modules on which torch.func has failed; not asked again.
 _not_transformable: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).split(". ")[0].split("\n")[0]
+# Modules of which it has been said that they cannot be captured.
+_not_captured: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
 
 class AdjointOperator:
@@ -203,9 +229,11 @@ class AdjointOperator:
         batch, dim_in, dim_out = self.shape
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
         out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
-        chunks = zip(torch.split(probes, forward.chunk), torch.split(out, forward.chunk), strict=True)
-        for part, result in chunks:
-            result.copy_(forward._product("J.mT @ U", forward._pull, autograd_route.pull_back, part))
+        captured = forward._captured()
+        if captured is not None:
+            captured.pull(probes, out)
+        else:
+            forward._through_module("J.mT @ U", probes, out, func_route.pull_back, autograd_route.pull_back)
         return out.permute(1, 2, 0)
 
 
@@ -218,7 +246,7 @@ def _probes(
     z: Tensor,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Probes as [L, B, dim], whichever of the two input forms they came in."""
+    """Probes as [L, B, dim], or [L, 1, dim] where they are the same for every latent."""
     wanted = f"[{batch}, {dim}, L] or [{dim}, L] ({dim_name} = {dim})"
     if not isinstance(probes, Tensor):
         raise TypeError(f"{name} is a {type(probes).__name__}; expected a tensor {wanted}")
@@ -232,4 +260,4 @@ def _probes(
             f"{name}.to({expected}).to('{z.device}')"
         )
     probes = probes.clone() if probes.is_inference() else probes.detach()
-    return probes.expand(batch, dim, -1).permute(2, 0, 1)
+    return probes.T[:, None] if probes.ndim == 2 else probes.permute(2, 0, 1)

@@ -1,0 +1,98 @@
+"""Products by captured programs: blocks of latents times chunks of probes."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.compiled import compiled
+from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.jacobian.lower import Lowered
+from polarity_sampling.jacobian.program import Program
+from polarity_sampling.jacobian.stage import Residual
+
+# Bytes of tangents in flight on a CPU: little enough that the allocator gives the same pages again (larger
+# blocks go back to the system after every use), much enough for a matrix product to run at full speed.
+CPU_TILE = 64 << 20
+# Probes for every latent of a block, at least where it can be: the factors of a latent are read once for all.
+PROBES = 16
+
+
+@dataclass
+class _Block:
+    """Some latents, and what is known of them."""
+
+    rows: slice
+    z: Tensor
+    label: Tensor | None
+    program: Lowered
+    residuals: list[Residual] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def primal(self) -> list[Residual]:
+        """Made at the first product, by whichever thread comes first."""
+        with self.lock:
+            if self.residuals is None:
+                inputs = (self.z,) if self.label is None else (self.z, self.label)
+                with torch.no_grad():
+                    self.residuals = self.program.primal(*inputs)[1]
+            return self.residuals
+
+
+class CapturedRoute:
+    """Products for latents z [B, K] within a budget of bytes.
+
+    Raises:
+        NotCapturedError: the module must go another way.
+    """
+
+    def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
+        self._budget = min(memory, CPU_TILE) if z.device.type == "cpu" else memory
+        pairs = max(1, self._budget // bytes_per_tangent(generator, z, label))
+        size = min(z.shape[0], 1 << max(1, pairs // PROBES).bit_length() - 1)
+        self.blocks = []
+        for start in range(0, z.shape[0], size):
+            rows = slice(start, min(start + size, z.shape[0]))
+            part = None if label is None else label[rows]
+            self.blocks.append(_Block(rows, z[rows], part, compiled(generator, z[rows], part)))
+
+    @property
+    def chunk(self) -> int:
+        """Probes that go together through `push`."""
+        return self._chunk(self.blocks[0].program.push, self.blocks[0])
+
+    def push(self, probes: Tensor, out: Tensor) -> None:
+        """Tangents [L, B or 1, K] -> out [L, B, D]."""
+        self._apply("push", probes, out)
+
+    def pull(self, probes: Tensor, out: Tensor) -> None:
+        """Cotangents [L, B or 1, D] -> out [L, B, K]."""
+        self._apply("pull", probes, out)
+
+    def _apply(self, direction: str, probes: Tensor, out: Tensor) -> None:
+        shared = probes.shape[1] == 1
+        for block in self.blocks:
+            if block.program.constant:
+                out.zero_()
+                return
+            program: Program = getattr(block.program, direction)
+            residuals = block.primal()
+            given = probes if shared else probes[:, block.rows]
+            if shared and direction == "pull":
+                given = given.expand(-1, block.z.shape[0], -1)
+            for part in self._chunks(probes.shape[0], self._chunk(program, block)):
+                with torch.no_grad():
+                    out[part, block.rows] = program.run(residuals, given[part])
+
+    def _chunk(self, program: Program, block: _Block) -> int:
+        return max(1, self._budget // program.bytes_per_probe)
+
+    @staticmethod
+    def _chunks(count: int, size: int) -> Iterator[slice]:
+        """Equal parts, so that no small rest runs at the speed of small products."""
+        parts = -(-count // size)
+        for i in range(parts):
+            yield slice(i * count // parts, (i + 1) * count // parts)

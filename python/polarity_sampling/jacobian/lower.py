@@ -1,0 +1,148 @@
+"""From the graph of a generator to its tangent program."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node, map_arg
+
+from polarity_sampling.jacobian.capture import Capture
+from polarity_sampling.jacobian.program import Link, Program
+from polarity_sampling.jacobian.rules import stage_of
+from polarity_sampling.jacobian.stage import Call, Residual
+
+aten = torch.ops.aten
+
+# Weights and layouts may be rearranged, so that a view is not always possible.
+_REARRANGED = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+
+
+@dataclass(frozen=True)
+class _Instruction:
+    """One operator of the primal pass."""
+
+    node: Node
+    target: Any
+    link: int | None
+    """Which link's residual it makes."""
+    frees: tuple[Node, ...]
+
+
+class Lowered:
+    """The primal pass of a generator at one batch size, and its tangent programs."""
+
+    def __init__(self, captured: Capture) -> None:
+        self._inputs, self._output = captured.inputs, captured.output
+        self._constants = {
+            node: operands[0].value
+            for node, operands in captured.operands.items()
+            if len(operands) == 1 and operands[0].kind == "constant"
+        }
+        self.constant = not captured.operands[captured.output][0].active
+        slots = _slots(captured)
+        self.links: list[Link] = []
+        self.calls: list[Call] = []
+        nodes: list[Node] = []
+        used = _reaching(captured)
+        for node in captured.graph.nodes:
+            if node in used and node.op == "call_function" and node.target is not operator.getitem:
+                call = captured.call(node)
+                if call.active and any(out.active for out in call.outputs):
+                    stage = stage_of(call)
+                    inputs = tuple(slots[operand] for operand in call.active)
+                    self.links.append(Link(stage, inputs, tuple(slots[out] for out in call.outputs)))
+                    self.calls.append(call)
+                    nodes.append(node)
+        self._instructions = _primal_plan(captured, used, self._constants, nodes)
+        if not self.constant:
+            shapes = _shapes(slots)
+            ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
+            itemsize = captured.operands[self._output][0].dtype.itemsize
+            self.push = Program(self.links, shapes, *ends, itemsize)
+            self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)
+
+    def primal(self, *inputs: Tensor) -> tuple[Tensor, list[Residual]]:
+        """Samples [B, D], and what every link needs of this batch."""
+        values: dict[Node, Any] = dict(self._constants)
+        values.update(zip(self._inputs, inputs, strict=True))
+        residuals: list[Residual] = [()] * len(self.links)
+        for step in self._instructions:
+            args, kwargs = (
+                map_arg(step.node.args, values.__getitem__),
+                map_arg(step.node.kwargs, values.__getitem__),
+            )
+            if step.link is None:
+                values[step.node] = step.target(*args, **kwargs)
+            else:
+                stage = self.links[step.link].stage
+                values[step.node], residuals[step.link] = stage.primal(step.target, args, kwargs)
+            for node in step.frees:
+                del values[node]
+        return values[self._output], residuals
+
+
+def _slots(captured: Capture) -> dict[Any, int]:
+    """A number for every operand with a tangent; an item of a tuple is the operand it was made as."""
+    slots: dict[Any, int] = {}
+    for node, operands in captured.operands.items():
+        if node.target is operator.getitem:
+            source = captured.operands[node.args[0]][node.args[1]]  # type: ignore[index]
+            slots[operands[0]] = slots[source]
+        else:
+            for operand in operands:
+                slots[operand] = len(slots)
+    return slots
+
+
+def _shapes(slots: dict[Any, int]) -> list[tuple[int, ...]]:
+    shapes: list[tuple[int, ...]] = [()] * (max(slots.values()) + 1)
+    for operand, slot in slots.items():
+        shapes[slot] = tuple(operand.shape)
+    return shapes
+
+
+def _reaching(captured: Capture) -> set[Node]:
+    """Nodes that the samples depend on."""
+    reached: set[Node] = set()
+    todo = [captured.output]
+    while todo:
+        node = todo.pop()
+        if node not in reached:
+            reached.add(node)
+            todo.extend(node.all_input_nodes)
+    return reached
+
+
+def _primal_plan(
+    captured: Capture, used: set[Node], constants: dict[Node, Tensor | None], linked: Sequence[Node]
+) -> list[_Instruction]:
+    link_of = {node: i for i, node in enumerate(linked)}
+    run = [
+        node
+        for node in captured.graph.nodes
+        if node in used
+        and node.op == "call_function"
+        and node not in constants
+        and not _folded(captured, node)
+    ]
+    last_use = {captured.output: len(run)}
+    for i, node in reversed(list(enumerate(run))):
+        for source in node.all_input_nodes:
+            last_use.setdefault(source, i)
+    return [
+        _Instruction(
+            node,
+            _REARRANGED.get(node.target, node.target),
+            link_of.get(node),
+            tuple(source for source in set(node.all_input_nodes) if last_use[source] == i),
+        )
+        for i, node in enumerate(run)
+    ]
+
+
+def _folded(captured: Capture, node: Node) -> bool:
+    """An item of a constant tuple."""
+    return captured.operands[node][0].kind == "constant"

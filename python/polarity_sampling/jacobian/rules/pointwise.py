@@ -1,0 +1,239 @@
+"""Operators that act on every element alone: a tangent is multiplied by the derivative there."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+import polarity_ext
+from polarity_ext.ops.layout import is_dense
+from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rule
+
+aten = torch.ops.aten
+
+# What the hand-written ops compute in.
+_COMPILED = (torch.float32, torch.float64)
+
+Factor = Tensor | float
+"""A derivative, broadcast to the shape of the output."""
+
+
+class Pointwise(Stage):
+    """``out = sum of factor_i * tangent_i``, with broadcasting.
+
+    Args:
+        call: what this is the derivative of.
+        factors: from (args, kwargs, out) of the primal pass, the derivative by every active input.
+        fixed: the factors, where they do not depend on the latents.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        factors: Callable[[Sequence[Any], Any, Any], Sequence[Factor]] | None = None,
+        fixed: Sequence[Factor] | None = None,
+    ) -> None:
+        self.shapes = [tuple(operand.shape) for operand in call.active]
+        self.shape = tuple(call.out.shape)
+        self._factors = factors
+        self.fixed = None if fixed is None else list(fixed)
+        self.flops = 2 * len(self.shapes) * math.prod(self.shape)
+        plain = fixed is not None and all(isinstance(f, float) and f == 1.0 for f in fixed)
+        self.push_shares = plain and len(self.shapes) == 1
+        self.pull_shares = plain or (fixed is not None and 1.0 in [f for f in fixed if isinstance(f, float)])
+        self.any_batch = (
+            fixed is not None
+            and len(self.shape) > 0
+            and all(shape[:1] == self.shape[:1] and len(shape) == len(self.shape) for shape in self.shapes)
+            and not any(isinstance(f, Tensor) and _varies_by_sample(f, self.shape) for f in fixed)
+        )
+        self.broadcasts = not self.any_batch and all(len(shape) == len(self.shape) for shape in self.shapes)
+
+    def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
+        if self._factors is None:
+            return ()
+        # Numbers are kept as tensors, so that a residual is nothing but tensors.
+        return tuple(torch.as_tensor(f, dtype=out.dtype) for f in self._factors(args, kwargs, out))
+
+    def factors(self, residual: Residual) -> Sequence[Factor]:
+        return residual if self.fixed is None else self.fixed
+
+    def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
+        total: Tensor | None = None
+        for t, factor, shape in zip(tangents, self.factors(residual), self.shapes, strict=True):
+            missing = len(self.shape) - len(shape)
+            if missing:
+                t = t.reshape(t.shape[0], *(1,) * missing, *shape)
+            if total is None:
+                total = scaled(t, factor, owned)
+                own = total is not t or owned
+            elif own and total.shape == torch.broadcast_shapes(total.shape, t.shape) and is_dense(total):
+                if isinstance(factor, Tensor):
+                    total.addcmul_(t, factor.to(total.dtype))
+                else:
+                    total.add_(t, alpha=factor)
+            else:
+                total, own = total + scaled(t, factor, False), True
+        assert total is not None
+        wanted = (total.shape[1], *self.shape[1:]) if self.any_batch else self.shape
+        if total.shape[1:] != wanted:
+            total = total.expand(-1, *wanted)
+        return (total,)
+
+    def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
+        (u,) = cotangents
+        assert u is not None
+        owned = owned and len(self.shapes) == 1
+        return [
+            reduced(scaled(u, factor, owned), shape)
+            for factor, shape in zip(self.factors(residual), self.shapes, strict=True)
+        ]
+
+
+def _varies_by_sample(factor: Tensor, shape: tuple[int, ...]) -> bool:
+    return factor.ndim == len(shape) and factor.shape[:1] != (1,)
+
+
+def scaled(t: Tensor, factor: Factor, owned: bool) -> Tensor:
+    """Tangents [L, *S] times a factor that broadcasts with S; in place where nobody else needs t."""
+    if not isinstance(factor, Tensor):
+        if factor == 1.0:
+            return t
+        return t.mul_(factor) if owned and is_dense(t) else t * factor
+    if not (owned and is_dense(t) and torch.broadcast_shapes(t.shape, factor.shape) == t.shape):
+        return t * factor
+    if factor.shape == t.shape[1:] and t.ndim > 1 and is_dense(t, 2) and t.dtype in _COMPILED:
+        return polarity_ext.scale_tangents_(t, factor)
+    return t.mul_(factor)
+
+
+def reduced(u: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Cotangents [L, *out] summed over what was broadcast from ``shape``."""
+    extra = u.ndim - 1 - len(shape)
+    dims = list(range(1, 1 + extra))
+    dims += [1 + extra + i for i, size in enumerate(shape) if size == 1 and u.shape[1 + extra + i] != 1]
+    if dims:
+        u = u.sum(dims, keepdim=True)
+    return u.reshape(u.shape[0], *shape) if extra else u
+
+
+def pointwise_stage(call: Call) -> Stage | None:
+    """For any operator tagged pointwise: its derivatives by autograd of this operator alone."""
+    if len(call.outputs) != 1 or not call.out.dtype.is_floating_point:
+        return None
+    # Positions of the active inputs among all tensors of the call.
+    active = [operand.active for operand in call.operands]
+    shape = call.out.shape
+
+    def factors(args: Sequence[Any], kwargs: Any, out: Any) -> Sequence[Factor]:
+        leaves, spec = pytree.tree_flatten((list(args), kwargs))
+        places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        inputs = []
+        with torch.enable_grad():
+            for i, is_active in zip(places, active, strict=True):
+                if is_active:
+                    # A copy for every element of the output makes the sum's gradient the derivative.
+                    leaves[i] = leaves[i].detach().expand(shape).requires_grad_()
+                    inputs.append(leaves[i])
+            args, kwargs = pytree.tree_unflatten(leaves, spec)
+            found = call.op(*args, **kwargs)
+            if not found.requires_grad:
+                return [0.0] * len(inputs)
+            grads = torch.autograd.grad(found.sum(), inputs, allow_unused=True)
+        return [0.0 if g is None else g for g in grads]
+
+    return Pointwise(call, factors)
+
+
+class Activation(Pointwise):
+    """Value and derivative in one pass over the pre-activation, without cancellation where it saturates."""
+
+    def __init__(self, call: Call, kind: str, alpha: float | None = None) -> None:
+        super().__init__(call, lambda args, kwargs, out: ())
+        self._kind, self._alpha = kind, alpha
+
+    def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
+        value, derivative = polarity_ext.activation(args[0], self._kind, self._alpha)
+        return value, (derivative,)
+
+
+def _activation(op: torch._ops.OpOverload, kind: Callable[[Call], tuple[str, float | None] | None]) -> None:
+    @rule(op)
+    def make(call: Call) -> Stage | None:
+        found = kind(call) if call.out.dtype in (torch.float32, torch.float64) else None
+        return None if found is None else Activation(call, *found)
+
+
+_activation(aten.relu.default, lambda call: ("relu", None))
+_activation(aten.leaky_relu.default, lambda call: ("leaky_relu", float(call["negative_slope"])))
+_activation(aten.tanh.default, lambda call: ("tanh", None))
+_activation(aten.sigmoid.default, lambda call: ("sigmoid", None))
+_activation(aten.silu.default, lambda call: ("silu", None))
+_activation(aten.gelu.default, lambda call: ("gelu", None) if call["approximate"] == "none" else None)
+_activation(
+    aten.elu.default,
+    lambda call: ("elu", float(call["alpha"])) if call["scale"] == call["input_scale"] == 1 else None,
+)
+
+
+def constant(value: Any) -> Factor | None:
+    """An argument as a factor, if it does not depend on the latents."""
+    if isinstance(value, Operand):
+        return value.value if value.kind == "constant" else None
+    return float(value)
+
+
+@rule(
+    aten.clone.default, aten.alias.default, aten.lift_fresh_copy.default, aten.positive.default,
+    aten.contiguous.default,
+)  # fmt: skip
+def identity(call: Call) -> Stage:
+    return Pointwise(call, fixed=[1.0])
+
+
+@rule(aten.neg.default)
+def negative(call: Call) -> Stage:
+    return Pointwise(call, fixed=[-1.0])
+
+
+@rule(aten.add.Tensor, aten.add.Scalar, aten.sub.Tensor, aten.sub.Scalar)
+def add(call: Call) -> Stage:
+    sign = -1.0 if call.op in (aten.sub.Tensor, aten.sub.Scalar) else 1.0
+    second = [sign * float(call["alpha"])] * _is_active(call["other"])
+    return Pointwise(call, fixed=[1.0] * _is_active(call["self"]) + second)
+
+
+@rule(aten.rsub.Scalar, aten.rsub.Tensor)
+def subtract_from(call: Call) -> Stage:
+    first = [-float(call["alpha"])] * _is_active(call["self"])
+    return Pointwise(call, fixed=first + [1.0] * _is_active(call["other"]))
+
+
+@rule(aten.mul.Tensor, aten.mul.Scalar)
+def multiply(call: Call) -> Stage:
+    first, second = call["self"], call["other"]
+    if _is_active(first) and _is_active(second):
+        return Pointwise(call, lambda args, kwargs, out: (args[1], args[0]))
+    place = 1 if _is_active(first) else 0
+    fixed = constant((first, second)[place])
+    if fixed is not None:
+        return Pointwise(call, fixed=[fixed if not isinstance(fixed, Tensor) else fixed.to(call.out.dtype)])
+    return Pointwise(call, lambda args, kwargs, out: (args[place],))
+
+
+@rule(aten.div.Tensor, aten.div.Scalar)
+def divide(call: Call) -> Stage | None:
+    if _is_active(call["other"]):
+        return None
+    fixed = constant(call["other"])
+    if fixed is not None:
+        inverse = fixed.to(call.out.dtype).reciprocal() if isinstance(fixed, Tensor) else 1.0 / fixed
+        return Pointwise(call, fixed=[inverse])
+    return Pointwise(call, lambda args, kwargs, out: (args[1].reciprocal(),))
+
+
+def _is_active(value: Any) -> bool:
+    return isinstance(value, Operand) and value.active
