@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <string>
 
+#include "layout.h"
+
 namespace polarity {
 
 using torch::headeronly::ScalarType;
@@ -37,32 +39,6 @@ inline void check_same(const Tensor& a, const char* a_name, const Tensor& b, con
                   " and ", b_name, " is ", b.scalar_type(), "; convert one to the other's dtype");
   STD_TORCH_CHECK(a.is_cuda() == b.is_cuda() && a.get_device_index() == b.get_device_index(), op,
                   ": ", a_name, " and ", b_name, " are on different devices; move one with .to()");
-}
-
-// Dimensions first.. of a tensor fill one run of memory, in whatever order of dimensions.
-// (polarity_ext/ops/layout.py says the same for fake tensors.)
-inline bool is_dense_from(const Tensor& tensor, int64_t first) {
-  int64_t count = 1;
-  for (int64_t i = first; i < tensor.dim(); ++i) count *= tensor.size(i);
-  int64_t run = 1;  // of the dimensions found so far; the next one has just this stride
-  for (bool found = true; found && run < count;) {
-    found = false;
-    for (int64_t i = first; i < tensor.dim(); ++i) {
-      if (tensor.size(i) > 1 && tensor.stride(i) == run) {
-        run *= tensor.size(i);
-        found = true;
-      }
-    }
-  }
-  return count == 0 || run == count;
-}
-
-// Dimensions a_first.. of a lie in memory as dimensions b_first.. of b, which have the same sizes.
-inline bool same_order(const Tensor& a, int64_t a_first, const Tensor& b, int64_t b_first) {
-  for (int64_t i = 0; i < a.dim() - a_first; ++i) {
-    if (a.size(a_first + i) > 1 && a.stride(a_first + i) != b.stride(b_first + i)) return false;
-  }
-  return true;
 }
 
 template <typename T>

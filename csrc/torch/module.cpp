@@ -5,6 +5,7 @@
 #include <string>
 
 #include "../kernels/cpu_isa.h"
+#include "../python/arrays.h"
 #include "build_info.h"
 
 namespace py = pybind11;
@@ -81,4 +82,5 @@ PYBIND11_MODULE(_C, m) {
   m.def("instruction_set", &instruction_set, "The one the CPU kernels use.");
   m.def("use_instruction_set", &use_instruction_set, py::arg("name"),
         "Makes the CPU kernels use another one, to test or to measure it.");
+  polarity::bind_arrays(m.def_submodule("arrays", "The kernels for arrays of any library."));
 }

@@ -80,6 +80,21 @@ class _Activation(torch.autograd.Function):
         return _Activation.apply(x, kind, alpha), (in_dims[0], in_dims[0])  # type: ignore[no-untyped-call]
 
 
+def code_and_alpha(kind: str, alpha: float | None) -> tuple[int, float]:
+    """What the raw op takes for a kind by name and an alpha that may be left out."""
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"activation: kind is {kind!r}; expected one of {', '.join(ACTIVATIONS)}")
+    default = ACTIVATIONS[kind]
+    if alpha is None:
+        alpha = 0.0 if default is None else default
+    elif default is None:
+        raise ValueError(f"activation: {kind} takes no alpha, got {alpha}; leave it out")
+    if not math.isfinite(alpha) or (kind == "softplus" and alpha <= 0):
+        positive = ", > 0 for softplus" if kind == "softplus" else ""
+        raise ValueError(f"activation: alpha is {alpha}; expected a finite number{positive}")
+    return _CODES[kind], float(alpha)
+
+
 def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor, Tensor]:
     """``(f(x), f'(x))`` of an activation, each to a few units in the last place.
 
@@ -99,15 +114,6 @@ def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor
         ValueError: unknown kind, alpha given to a kind without one, not finite, or <= 0 for softplus.
         RuntimeError: x is not float32/float64.
     """
-    if kind not in ACTIVATIONS:
-        raise ValueError(f"activation: kind is {kind!r}; expected one of {', '.join(ACTIVATIONS)}")
-    default = ACTIVATIONS[kind]
-    if alpha is None:
-        alpha = 0.0 if default is None else default
-    elif default is None:
-        raise ValueError(f"activation: {kind} takes no alpha, got {alpha}; leave it out")
-    if not math.isfinite(alpha) or (kind == "softplus" and alpha <= 0):
-        positive = ", > 0 for softplus" if kind == "softplus" else ""
-        raise ValueError(f"activation: alpha is {alpha}; expected a finite number{positive}")
-    out: tuple[Tensor, Tensor] = _Activation.apply(x, _CODES[kind], float(alpha))  # type: ignore[no-untyped-call]
+    code, alpha = code_and_alpha(kind, alpha)
+    out: tuple[Tensor, Tensor] = _Activation.apply(x, code, alpha)  # type: ignore[no-untyped-call]
     return out

@@ -1,0 +1,103 @@
+"""The compiled ops for arrays of NumPy, CuPy, JAX or any library that exports DLPack.
+
+Arrays go in without a copy, and what comes out is an array of the same library: NumPy in, NumPy out; CuPy
+in, CuPy out. What a kernel cannot take as it lies in memory is refused, never copied. The same kernels and
+the same bits as the torch ops of `polarity_ext`, without derivatives.
+
+Every function takes ``out``, an array to fill (of any library) in place of a new one, and ``stream``, the
+``cudaStream_t`` to run on as a number (``stream.ptr`` in CuPy); default the current stream of the first
+array's library. A call returns when the work is queued: arrays used on a stream that is not their library's
+current one must be kept until it has run.
+
+Raises of every function:
+    TypeError: an argument exports no DLPack, or is not float32 or float64.
+    ValueError: shapes, dtypes, devices or memory layouts do not fit; ``out`` is read-only or overlaps
+        another argument.
+    BufferError: a library refuses to export: NumPy before 2.1 does for read-only arrays.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from polarity_ext.caller import Caller, SupportsDLPack
+from polarity_ext.ops.activation import code_and_alpha
+
+__all__ = ["activation", "gaussian", "gram", "scale_tangents", "uniform"]
+
+A = TypeVar("A", bound=SupportsDLPack)
+
+
+def gaussian(
+    seed: int, offset: int, shape: Sequence[int], *, out: Any = None, stream: int | None = None
+) -> Any:
+    """Standard normal numbers ``offset, offset + 1, ...`` of stream ``seed``; see `polarity_ext.gaussian`.
+
+    Args:
+        seed, offset: >= 0.
+        shape: of the result.
+        out: float32, contiguous, of ``shape``; default a new NumPy array.
+    """
+    return Caller("gaussian", {}, {"out": out}, stream).run(seed, offset, tuple(shape))
+
+
+def uniform(
+    seed: int,
+    offset: int,
+    shape: Sequence[int],
+    dtype: str = "float32",
+    *,
+    out: Any = None,
+    stream: int | None = None,
+) -> Any:
+    """Uniform numbers in the open interval (0, 1); see `polarity_ext.uniform`.
+
+    Args:
+        seed, offset: >= 0.
+        shape: of the result.
+        dtype: "float32" or "float64"; each is a stream of its own.
+        out: of ``shape`` and ``dtype``, contiguous; default a new NumPy array.
+    """
+    return Caller("uniform", {}, {"out": out}, stream).run(seed, offset, tuple(shape), dtype)
+
+
+def gram(y: A, *, out: Any = None, stream: int | None = None) -> A:
+    """``G[b] = Y[b]^T Y[b]`` with float64 products and sums; see `polarity_ext.gram`.
+
+    Args:
+        y: [B, D, L], float32 or float64, any strides.
+        out: [B, L, L] float64, contiguous.
+    """
+    result: A = Caller("gram", {"y": y}, {"out": out}, stream).run()
+    return result
+
+
+def scale_tangents(t: A, d: Any, *, out: Any = None, stream: int | None = None) -> A:
+    """``out[l, b] = t[l, b] * d[b]``; see `polarity_ext.scale_tangents`.
+
+    Args:
+        t: tangents [L, B, *], float32 or float64; every t[l, b] dense, in any order of its dimensions.
+        d: derivative or mask [B, *], every d[b] in memory as t[l, b] is.
+        out: like t, every out[l, b] in memory as t[l, b] is; t itself to work in place.
+    """
+    result: A = Caller("scale_tangents", {"t": t, "d": d}, {"out": out}, stream).run()
+    return result
+
+
+def activation(
+    x: A,
+    kind: str,
+    alpha: float | None = None,
+    *,
+    out: tuple[Any, Any] = (None, None),
+    stream: int | None = None,
+) -> tuple[A, A]:
+    """``(f(x), f'(x))`` of an activation in one pass; see `polarity_ext.activation`.
+
+    Args:
+        x: any shape, float32 or float64, dense in any order of its dimensions.
+        kind, alpha: as in `polarity_ext.activation`.
+        out: two arrays in memory as x is.
+    """
+    outputs = {"out[0]": out[0], "out[1]": out[1]}
+    result: tuple[A, A] = Caller("activation", {"x": x}, outputs, stream).run(*code_and_alpha(kind, alpha))
+    return result

@@ -1,0 +1,51 @@
+"""`polarity_ext.arrays` under the names and signatures of the raw ops, to run the case table through it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polarity_ext import arrays
+from polarity_ext.ops.activation import ACTIVATIONS
+
+KINDS = list(ACTIVATIONS)
+
+
+class ArrayOps:
+    """Tensors go in as arrays of a library and come out as tensors again, always the same memory.
+
+    An op whose function in `polarity_ext.arrays` takes what the raw op takes needs nothing here.
+    """
+
+    def __init__(self, as_array: Callable[[Tensor], Any], as_tensor: Callable[[Any], Tensor]) -> None:
+        self._as_array, self._as_tensor = as_array, as_tensor
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            given = (self._as_array(x) if isinstance(x, Tensor) else x for x in arguments)
+            got = getattr(arrays, name)(*given)
+            return tuple(map(self._as_tensor, got)) if isinstance(got, tuple) else self._as_tensor(got)
+
+        return call
+
+    def gaussian_(self, out: Tensor, seed: int, offset: int) -> None:
+        arrays.gaussian(seed, offset, tuple(out.shape), out=self._as_array(out))
+
+    def uniform_(self, out: Tensor, seed: int, offset: int) -> None:
+        dtype = "float32" if out.dtype == torch.float32 else "float64"
+        arrays.uniform(seed, offset, tuple(out.shape), dtype, out=self._as_array(out))
+
+    def scale_tangents_(self, t: Tensor, d: Tensor) -> None:
+        array = self._as_array(t)
+        assert arrays.scale_tangents(array, self._as_array(d), out=array) is array
+
+    def activation(self, x: Tensor, kind: int, alpha: float) -> tuple[Tensor, Tensor]:
+        named = alpha if ACTIVATIONS[KINDS[kind]] is not None else None
+        y, derivative = arrays.activation(self._as_array(x), KINDS[kind], named)
+        return self._as_tensor(y), self._as_tensor(derivative)
+
+
+NUMPY_OPS = ArrayOps(lambda tensor: tensor.numpy(), lambda array: torch.from_numpy(np.asarray(array)))
+TORCH_OPS = ArrayOps(lambda tensor: tensor, lambda tensor: tensor)
