@@ -1,6 +1,18 @@
-"""Log-volumes of a generator's Jacobian, each with a bound on its error."""
+"""Singular values of batched operators and log-volumes of generators, each with a bound on its error."""
 
 from polarity_sampling.volume.calibration import auto_top_k
 from polarity_sampling.volume.log_volume import LogVolume, log_volume
+from polarity_sampling.volume.singular_values import SingularValues, Status
+from polarity_sampling.volume.sketch import SketchedVolume, gaussian_sketch
+from polarity_sampling.volume.svd import svd
 
-__all__ = ["LogVolume", "auto_top_k", "log_volume"]
+__all__ = [
+    "LogVolume",
+    "SingularValues",
+    "SketchedVolume",
+    "Status",
+    "auto_top_k",
+    "gaussian_sketch",
+    "log_volume",
+    "svd",
+]

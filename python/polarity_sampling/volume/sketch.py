@@ -1,0 +1,76 @@
+"""Log-volume from a Gaussian sketch of the outputs, free of bias and with an exact interval."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import polarity_ext
+from polarity_sampling.volume import dense
+from polarity_sampling.volume.operator import LinearOperator
+
+# Rows of the sketch that exist at a time.
+_BLOCK = 32
+FAILURE = 1e-6
+
+
+@dataclass(frozen=True)
+class SketchedVolume:
+    """Full log-volumes; see `gaussian_sketch`."""
+
+    value: Tensor
+    """[B] float64, unbiased."""
+    error: float
+    """Half the width of an interval that fails with probability 1e-6; the same for all operators."""
+    std: float
+    """Standard deviation of value; the same for all operators."""
+    products: int
+
+
+def gaussian_sketch(operator: LinearOperator, rows: int, *, seed: int = 0) -> SketchedVolume:
+    """Sum of all K log singular values from products of the adjoint with `rows` Gaussian vectors.
+
+    For S [s, D] standard normal, s >= K, and J of full rank, 1/2 log det((S J)^T S J) exceeds the truth by
+    1/2 sum over i = 0 .. K - 1 of log chi^2_(s - i), whatever J is (Wishart; Goodman, Ann. Math. Stat. 34,
+    1963). Its mean is taken off and its tail bounded by Chernoff's inequality. It saves memory (s K numbers
+    a latent instead of D K; S is generated block by block), not products, and its standard deviation is
+    sqrt(1/2 log(s / (s - K))): 0.59 nats at s = 2 K. Full volume only: no single sigma follows from it.
+
+    Raises:
+        ValueError: fewer rows than K.
+    """
+    batch, dim_out, dim = operator.shape
+    if rows < dim:
+        raise ValueError(f"rows is {rows}; expected at least K = {dim}: below that the sketch has no volume")
+    sketched = torch.empty(batch, rows, dim, dtype=torch.float64, device=operator.device)
+    for start in range(0, rows, _BLOCK):
+        count = min(_BLOCK, rows - start)
+        block = polarity_ext.gaussian(seed, start * dim_out, (count, dim_out), device=operator.device)
+        pulled = operator.mT @ block.mT.to(operator.dtype).contiguous()
+        sketched[:, start : start + count] = pulled.mT.double()
+    value = dense.singular_values(sketched).log().sum(1)
+    freedom = 0.5 * (rows - torch.arange(dim, dtype=torch.float64))  # half the degrees of each chi^2
+    mean = 0.5 * float((torch.digamma(freedom) + math.log(2.0)).sum())
+    variance = 0.25 * float(torch.polygamma(1, freedom).sum())
+    return SketchedVolume(value - mean, _chernoff(freedom), math.sqrt(variance), rows)
+
+
+def _chernoff(freedom: Tensor) -> float:
+    """a with P(|X - E X| > a) <= FAILURE for X = 1/2 sum log chi^2 of 2 * freedom degrees.
+
+    E exp(t (X - E X)) = prod Gamma(f + t/2) / Gamma(f) exp(-t/2 digamma(f)), t > -2 min f; for any t the
+    bound holds, so that a grid of t is as rigorous as the best one.
+    """
+    target = math.log(2.0 / FAILURE)
+
+    def reach(t: Tensor) -> float:
+        shifted = freedom + 0.5 * t[:, None]
+        log_mgf = (
+            torch.lgamma(shifted) - torch.lgamma(freedom) - 0.5 * t[:, None] * torch.digamma(freedom)
+        ).sum(1)
+        return float(((target + log_mgf) / t.abs()).min())
+
+    up = torch.logspace(-3, 5, 4000, dtype=torch.float64)
+    down = -2.0 * float(freedom.min()) * torch.linspace(1e-4, 1.0 - 1e-6, 4000, dtype=torch.float64)
+    return max(reach(up), reach(down))

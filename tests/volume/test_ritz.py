@@ -1,0 +1,70 @@
+"""Two-sided bounds from Ritz values: they hold for any subspace, and are tight where it is good."""
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polarity_sampling.volume.ritz import Subspace
+
+from tests.volume.planted import SPECTRA, planted
+
+
+def problem(spectrum, condition, size, width, power, seed):
+    """A matrix, a subspace improved by some power steps, and the exact norm of what that leaves out."""
+    matrix = planted(SPECTRA[spectrum](size, condition), 2, size + 3, seed)
+    gen = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(2, size, width, generator=gen, dtype=torch.float64))[0]
+    for _ in range(power):
+        basis = torch.linalg.qr(matrix.mT @ (matrix @ basis))[0]
+    outside = matrix - matrix @ basis @ basis.mT
+    return matrix, Subspace.of(matrix, basis), torch.linalg.matrix_norm(outside, 2) ** 2
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(
+    spectrum=st.sampled_from(list(SPECTRA)),
+    condition=st.floats(0, 6),
+    size=st.integers(2, 40),
+    power=st.integers(0, 2),
+    seed=st.integers(0, 2**31),
+    data=st.data(),
+)
+def test_both_ends_hold_for_any_subspace(spectrum, condition, size, power, seed, data):
+    width = data.draw(st.integers(1, size))
+    top_k = data.draw(st.integers(1, width))
+    matrix, space, norm = problem(spectrum, 10.0**condition, size, width, power, seed)
+    ritz = space.ritz()
+    truth = torch.linalg.svdvals(matrix)[:, :top_k].square()
+    slack = 1e-12 * truth[:, :1]
+    assert (ritz.lower(top_k) <= truth + slack).all()
+    assert (ritz.upper(top_k, norm) >= truth - slack).all()
+    # A looser norm may only loosen the bound.
+    assert (ritz.upper(top_k, 2 * norm) >= ritz.upper(top_k, norm) * (1 - 1e-9)).all()
+    assert (ritz.lower(top_k) >= ritz.values[:, :top_k] - slack).all()
+
+
+def test_tight_on_a_good_subspace(seed):
+    """First order: the upper end exceeds the truth by no more than the Ritz value's own error does."""
+    matrix, space, norm = problem("power law", 1e4, 60, 20, 2, seed)
+    ritz = space.ritz()
+    truth = torch.linalg.svdvals(matrix)[:, :10].square()
+    missed = (truth - ritz.values[:, :10]).sum(1)
+    assert (missed > 1e-14).all()
+    assert ((ritz.upper(10, norm) - truth).sum(1) < 1.5 * missed).all()
+    assert ((truth - ritz.lower(10)).sum(1) < 0.2 * missed).all()
+
+
+def test_clusters_need_no_separation(seed):
+    matrix, space, norm = problem("stepped", 1e3, 40, 24, 2, seed)
+    ritz = space.ritz()
+    truth = torch.linalg.svdvals(matrix)[:, :15].square()
+    assert ((ritz.upper(15, norm) / truth).log() < 1e-6).all()
+
+
+def test_an_invariant_subspace_is_exact(seed):
+    matrix = planted(SPECTRA["exponential"](30, 1e3), 2, 33, seed)
+    right = torch.linalg.svd(matrix)[2].mT[:, :, :6]
+    ritz = Subspace.of(matrix, right).ritz()
+    truth = torch.linalg.svdvals(matrix)[:, :6].square()
+    norm = torch.linalg.svdvals(matrix)[:, 6].square()
+    torch.testing.assert_close(ritz.lower(6), truth, rtol=1e-12, atol=0)
+    torch.testing.assert_close(ritz.upper(6, norm), truth, rtol=1e-12, atol=0)
