@@ -11,8 +11,10 @@ _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
+from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
+from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
@@ -21,8 +23,10 @@ __all__ = [
     "gaussian",
     "gram",
     "kernel_table",
+    "normalize_tangents",
     "scale_tangents",
     "scale_tangents_",
+    "softmax_tangents",
     "uniform",
 ]
 

@@ -6,7 +6,9 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("gaussian_(Tensor(a!) out, int seed, int offset) -> ()");
   m.def("uniform_(Tensor(a!) out, int seed, int offset) -> ()");
   m.def("gram(Tensor y) -> Tensor");
+  m.def("normalize_tangents(Tensor t, Tensor xhat, Tensor r, bool center) -> Tensor");
   m.def("scale_tangents(Tensor t, Tensor d) -> Tensor");
   m.def("scale_tangents_(Tensor(a!) t, Tensor d) -> ()");
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
+  m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");
 }

@@ -20,9 +20,13 @@ struct KernelRow {
 
 // Every kernel has a CPU backend; CUDA beside it where the build has CUDA.
 constexpr KernelRow kKernels[] = {
-    {"gaussian", "float32"},           {"uniform", "float32 float64"},
-    {"gram", "float32 float64"},       {"scale_tangents", "float32 float64"},
+    {"gaussian", "float32"},
+    {"uniform", "float32 float64"},
+    {"gram", "float32 float64"},
+    {"scale_tangents", "float32 float64"},
     {"activation", "float32 float64"},
+    {"normalize_tangents", "float32 float64"},
+    {"softmax_tangents", "float32 float64"},
 };
 
 py::dict build_info() {

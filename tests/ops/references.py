@@ -46,6 +46,34 @@ def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     return (t.double() * d.double()).to(t.dtype)
 
 
+def normalize_tangents_ref(t: Tensor, xhat: Tensor, r: Tensor, center: bool) -> Tensor:
+    """The projection I - 1 1^T / N - xhat xhat^T / N of every group, as a matrix, in float64."""
+    group = [i for i, size in enumerate(r.shape) if size == 1]
+    kept = [i for i in range(r.dim()) if i not in group]
+    shape = [xhat.shape[i] for i in kept + group]
+    points = (
+        xhat.double()
+        .permute(kept + group)
+        .reshape(math.prod(shape[: len(kept)]), math.prod(shape[len(kept) :]))
+    )
+    size = max(points.shape[1], 1)
+    tangents = t.double().permute(0, *(i + 1 for i in kept + group)).reshape(t.shape[0], *points.shape)
+    span = torch.stack([points, torch.ones_like(points)] if center else [points], 2)
+    inner = torch.einsum("gnk,lgn->lgk", span, tangents) / size
+    out = (tangents - torch.einsum("gnk,lgk->lgn", span, inner)) * r.double().reshape(-1, 1)
+    back = [0, *(1 + (kept + group).index(i) for i in range(r.dim()))]
+    return out.reshape(t.shape[0], *shape).permute(back)
+
+
+def softmax_tangents_ref(t: Tensor, y: Tensor) -> Tensor:
+    """Every row times the matrix diag(y) - y y^T, in float64, a row at a time."""
+    out = torch.zeros(t.shape, dtype=torch.float64)
+    for index in np.ndindex(*y.shape[:-1]):
+        value, tangents = y[index].double(), t[(slice(None), *index)].double()
+        out[(slice(None), *index)] = tangents * value - torch.outer(tangents @ value, value)
+    return out
+
+
 def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
     """f and f' in float64: by NumPy and SciPy for float32 input, by mpmath for float64."""
     if x.dtype == torch.float64:

@@ -8,7 +8,16 @@ import polarity_ext
 from tests.ops.backends import CPU, CUDA
 from tests.ops.cases import OPS, Case, Op
 
-SCHEMAS = ("gaussian_", "uniform_", "gram", "scale_tangents", "scale_tangents_", "activation")
+SCHEMAS = (
+    "gaussian_",
+    "uniform_",
+    "gram",
+    "scale_tangents",
+    "scale_tangents_",
+    "activation",
+    "normalize_tangents",
+    "softmax_tangents",
+)
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")
     for op in OPS.values()

@@ -7,9 +7,23 @@ the benchmark (``python -m benchmarks.kernels``). A new op is a new file here an
 from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.gram import GRAM
+from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
+from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
 
-OPS = {op.name: op for op in (GAUSSIAN, UNIFORM, GRAM, SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE, ACTIVATION)}
+OPS = {
+    op.name: op
+    for op in (
+        GAUSSIAN,
+        UNIFORM,
+        GRAM,
+        SCALE_TANGENTS,
+        SCALE_TANGENTS_IN_PLACE,
+        ACTIVATION,
+        NORMALIZE_TANGENTS,
+        SOFTMAX_TANGENTS,
+    )
+}
 
 __all__ = ["OPS", "Case", "Op"]

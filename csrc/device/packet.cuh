@@ -1,0 +1,43 @@
+// Four elements per access: 16 bytes where the type is float, two times 16 where it is double.
+#pragma once
+
+#include "portability.cuh"
+
+namespace polarity::device {
+
+template <typename T>
+struct alignas(16) Quad {
+  T value[4];
+};
+
+// Elements of a packet, which is a Quad<T> or a single T.
+template <typename T, typename Packet>
+constexpr int kPacketWidth = static_cast<int>(sizeof(Packet) / sizeof(T));
+
+template <typename Packet, typename T>
+POLARITY_DEVICE Packet load_packet(const T* address) {
+  return *reinterpret_cast<const Packet*>(address);
+}
+
+template <typename Packet, typename T>
+POLARITY_DEVICE void store_packet(T* address, const Packet& packet) {
+  *reinterpret_cast<Packet*>(address) = packet;
+}
+
+// Every address is one that a Packet may lie at.
+template <typename Packet, typename... Pointers>
+bool is_aligned(const Pointers*... addresses) {
+  return ((reinterpret_cast<uintptr_t>(addresses) % alignof(Packet) == 0) && ...);
+}
+
+// Element i of a packet.
+template <typename T>
+POLARITY_DEVICE T& element(Quad<T>& packet, int i) {
+  return packet.value[i];
+}
+template <typename T>
+POLARITY_DEVICE T& element(T& packet, int) {
+  return packet;
+}
+
+}  // namespace polarity::device
