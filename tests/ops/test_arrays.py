@@ -16,8 +16,7 @@ from torch import Tensor
 import polarity_ext
 from polarity_ext import arrays
 from polarity_ext.caller import Caller
-from polarity_ext.ops.layout import is_dense, same_order
-from tests.ops.array_ops import NUMPY_OPS, TORCH_OPS, ArrayOps
+from tests.ops.array_ops import NUMPY_OPS, TORCH_OPS, ArrayOps, check_bits
 from tests.ops.cases import OPS, Case, Op
 
 SMALL = [
@@ -28,28 +27,10 @@ SMALL = [
 ]
 
 
-def needs_a_copy(op: Op, inputs: tuple[Any, ...]) -> bool:
-    """The torch op would copy a tensor that the kernel cannot take; here that is for the caller to do."""
-    if op.name == "activation":
-        return not is_dense(inputs[0])
-    if op.name in ("scale_tangents", "scale_tangents_"):
-        return not (is_dense(inputs[0], 2) and same_order(inputs[0], 2, inputs[1], 1))
-    return False
-
-
 @pytest.mark.parametrize("array_ops", [NUMPY_OPS, TORCH_OPS], ids=["numpy", "torch"])
 @pytest.mark.parametrize(("op", "case"), SMALL)
 def test_the_bits_of_the_torch_op(op: Op, case: Case, array_ops: ArrayOps, seed: int) -> None:
-    expected = op.run(torch.ops.polarity, *case.inputs(seed))
-    inputs = case.inputs(seed)
-    if needs_a_copy(op, inputs):
-        with pytest.raises(ValueError, match=r"make it contiguous|another memory order"):
-            op.run(array_ops, *inputs)
-        return
-    got = op.run(array_ops, *inputs)
-    for value, wanted in zip(got, expected, strict=True):
-        assert (value.shape, value.dtype) == (wanted.shape, wanted.dtype)
-        assert value.contiguous().numpy().tobytes() == wanted.contiguous().numpy().tobytes()
+    check_bits(op, array_ops, case.inputs(seed), case.inputs(seed))
 
 
 def test_every_kernel_has_an_entry_point() -> None:
