@@ -22,7 +22,15 @@ from typing import Any, TypeVar
 from polarity_ext.caller import Caller, SupportsDLPack
 from polarity_ext.ops.activation import code_and_alpha
 
-__all__ = ["activation", "gaussian", "gram", "scale_tangents", "uniform"]
+__all__ = [
+    "activation",
+    "gaussian",
+    "gram",
+    "normalize_tangents",
+    "scale_tangents",
+    "softmax_tangents",
+    "uniform",
+]
 
 A = TypeVar("A", bound=SupportsDLPack)
 
@@ -100,4 +108,33 @@ def activation(
     """
     outputs = {"out[0]": out[0], "out[1]": out[1]}
     result: tuple[A, A] = Caller("activation", {"x": x}, outputs, stream).run(*code_and_alpha(kind, alpha))
+    return result
+
+
+def normalize_tangents(
+    t: A, xhat: Any, r: Any, center: bool = True, *, out: Any = None, stream: int | None = None
+) -> A:
+    """Tangents of a normalisation; see `polarity_ext.normalize_tangents`.
+
+    Args:
+        t: tangents [L, *], float32 or float64; every t[l] dense, in the order of xhat.
+        xhat: normalised values [*].
+        r: reciprocal scale [*], of size 1 where a group extends; dense, in the order of xhat.
+        center: whether the mean was subtracted.
+        out: like t, every out[l] in memory as t[l] is, one after the other.
+    """
+    inputs = {"t": t, "xhat": xhat, "r": r}
+    result: A = Caller("normalize_tangents", inputs, {"out": out}, stream).run(center)
+    return result
+
+
+def softmax_tangents(t: A, y: Any, *, out: Any = None, stream: int | None = None) -> A:
+    """Tangents of a softmax over the last dimension; see `polarity_ext.softmax_tangents`.
+
+    Args:
+        t: tangents [L, *, N], float32 or float64; every t[l] contiguous.
+        y: the softmax's value [*, N], contiguous.
+        out: like t, contiguous.
+    """
+    result: A = Caller("softmax_tangents", {"t": t, "y": y}, {"out": out}, stream).run()
     return result

@@ -82,14 +82,6 @@ int64_t Array::count() const {
   return std::accumulate(sizes_.begin(), sizes_.end(), int64_t{1}, std::multiplies<>());
 }
 
-bool Array::is_contiguous() const {
-  int64_t run = 1;
-  for (int64_t i = dim(); i-- > 0; run *= size(i)) {
-    if (size(i) > 1 && stride(i) != run) return count() == 0;
-  }
-  return true;
-}
-
 Sizes Array::memory_order() const {
   Sizes order(sizes_.size());
   std::iota(order.begin(), order.end(), 0);

@@ -38,7 +38,6 @@ class Array {
     return static_cast<T*>(data_);
   }
 
-  bool is_contiguous() const;  // row-major, without gaps
   // Dimensions from the outermost in memory to the innermost; expanded ones in front.
   Sizes memory_order() const;
   // No two elements have the same address (sufficient: each stride passes over the smaller ones).

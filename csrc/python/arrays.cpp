@@ -6,8 +6,11 @@
 #include "../kernels/activation.h"
 #include "../kernels/gaussian.h"
 #include "../kernels/gram.h"
+#include "../kernels/normalize_tangents.h"
 #include "../kernels/scale_tangents.h"
+#include "../kernels/softmax_tangents.h"
 #include "../kernels/uniform.h"
+#include "../torch/group_layout.h"
 #include "../torch/layout.h"
 #include "call.h"
 
@@ -21,10 +24,14 @@ void check_stream_place(const Call& call, int64_t seed, int64_t offset) {
   call.check(offset >= 0, "offset must be >= 0, got " + std::to_string(offset));
 }
 
+void check_contiguous(const Array& out) {
+  out.check(is_contiguous_from(out, 0), "must be contiguous");
+}
+
 py::object gaussian(Call& call, int64_t seed, int64_t offset, const Sizes& shape) {
   check_stream_place(call, seed, offset);
   const Array out = call.output("out", Dtype::float32, shape);
-  out.check(out.is_contiguous(), "must be contiguous");
+  check_contiguous(out);
   call.run(out.dtype(), [&](auto) {
     POLARITY_LAUNCH(call, gaussian, static_cast<uint64_t>(seed), static_cast<uint64_t>(offset),
                     out.data<float>(), out.count());
@@ -38,7 +45,7 @@ py::object uniform(Call& call, int64_t seed, int64_t offset, const Sizes& shape,
   call.check(dtype == "float32" || dtype == "float64",
              "dtype is '" + dtype + "'; it must be 'float32' or 'float64'");
   const Array out = call.output("out", dtype == "float32" ? Dtype::float32 : Dtype::float64, shape);
-  out.check(out.is_contiguous(), "must be contiguous");
+  check_contiguous(out);
   call.run(out.dtype(), [&](auto zero) {
     using T = decltype(zero);
     POLARITY_LAUNCH(call, uniform<T>, static_cast<uint64_t>(seed), static_cast<uint64_t>(offset),
@@ -52,7 +59,7 @@ py::object gram(Call& call) {
   y.check(y.dim() == 3, "must be [B, D, L], got " + text_of(y.sizes()));
   const GramShape shape{y.size(0), y.size(1), y.size(2), y.stride(0), y.stride(1), y.stride(2)};
   const Array out = call.output("out", Dtype::float64, {shape.batch, shape.cols, shape.cols});
-  out.check(out.is_contiguous(), "must be contiguous");
+  check_contiguous(out);
   const Array workspace = call.workspace(gram_workspace(shape));
   call.run(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -99,6 +106,53 @@ py::object activation(Call& call, int64_t kind, double alpha) {
   return py::make_tuple(y.object(), derivative.object());
 }
 
+py::object normalize_tangents(Call& call, bool center) {
+  const Array t = call.input("t");
+  const Array xhat = call.input("xhat");
+  const Array r = call.input("r");
+  bool match = t.dim() == xhat.dim() + 1 && r.dim() == xhat.dim();
+  for (int64_t i = 0; match && i < xhat.dim(); ++i) {
+    match = t.size(i + 1) == xhat.size(i) && (r.size(i) == xhat.size(i) || r.size(i) == 1);
+  }
+  t.check(match, "must be [L, *], xhat [*] and r [*] with size 1 where a group extends, got t " +
+                     text_of(t.sizes()) + ", xhat " + text_of(xhat.sizes()) + " and r " +
+                     text_of(r.sizes()));
+  const std::optional<GroupLayout> layout = t.count() ? find_layout(t, xhat, r) : GroupLayout{};
+  t.check(
+      layout.has_value(),
+      "lies in another memory order than xhat and r, has gaps, or its groups extend in more than"
+      " two separate runs of dimensions; make all three contiguous, or permute them together");
+  const Array out = call.output_like("out", t);
+  out.check(same_order(t, 1, out, 1) && (t.size(0) < 2 || out.stride(0) == t.count() / t.size(0)),
+            "must have its out[l] in memory as t[l], one after the other");
+  call.run(t.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    POLARITY_LAUNCH(call, normalize_tangents<T>, t.data<T>(), xhat.data<T>(), r.data<T>(), center,
+                    out.data<T>(), *layout);
+  });
+  return out.object();
+}
+
+py::object softmax_tangents(Call& call) {
+  const Array t = call.input("t");
+  const Array y = call.input("y");
+  t.check(y.dim() >= 1 && t.dim() == y.dim() + 1 &&
+              y.sizes() == Sizes(t.sizes().begin() + 1, t.sizes().end()),
+          "must be [L, *, N] and y [*, N], got t " + text_of(t.sizes()) + " and y " +
+              text_of(y.sizes()));
+  t.check(is_contiguous_from(t, 1), "has a t[l] that is not contiguous; make it contiguous");
+  y.check(is_contiguous_from(y, 0), "is not contiguous; make it contiguous");
+  const Array out = call.output("out", t.dtype(), t.sizes());
+  check_contiguous(out);
+  const int64_t size = y.size(y.dim() - 1);
+  const RowLayout layout{t.size(0), size ? y.count() / size : 0, size, t.stride(0)};
+  call.run(t.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    POLARITY_LAUNCH(call, softmax_tangents<T>, t.data<T>(), y.data<T>(), out.data<T>(), layout);
+  });
+  return out.object();
+}
+
 // What Python calls: op(caller, parameters...).
 template <class... Parameters>
 auto entry(py::object (*op)(Call&, Parameters...)) {
@@ -116,6 +170,8 @@ void bind_arrays(py::module_ m) {
   m.def("gram", entry(gram));
   m.def("scale_tangents", entry(scale_tangents));
   m.def("activation", entry(activation));
+  m.def("normalize_tangents", entry(normalize_tangents));
+  m.def("softmax_tangents", entry(softmax_tangents));
 }
 
 }  // namespace polarity

@@ -24,6 +24,17 @@ bool is_dense_from(const Array& array, int64_t first) {
   return count == 0 || run == count;
 }
 
+// The same, in row-major order.
+template <class Array>
+bool is_contiguous_from(const Array& array, int64_t first) {
+  int64_t run = 1;
+  for (int64_t i = array.dim() - 1; i >= first; --i) {
+    if (array.size(i) > 1 && array.stride(i) != run) return false;
+    run *= array.size(i);
+  }
+  return true;
+}
+
 // Dimensions a_first.. of a lie in memory as dimensions b_first.. of b, which have the same sizes.
 template <class A, class B>
 bool same_order(const A& a, int64_t a_first, const B& b, int64_t b_first) {

@@ -1,10 +1,7 @@
 #include "../kernels/normalize_tangents.h"
 
-#include <algorithm>
-#include <optional>
-#include <vector>
-
 #include "check.h"
+#include "group_layout.h"
 
 namespace polarity {
 namespace {
@@ -23,35 +20,6 @@ void check(const Tensor& t, const Tensor& xhat, const Tensor& r) {
                   "normalize_tangents: t must be [L, *], xhat [*] and r [*] with size 1 where a"
                   " group extends, got t ",
                   shape_of(t), ", xhat ", shape_of(xhat), " and r ", shape_of(r));
-}
-
-// The groups as they lie in memory, or nothing where they do not fit a GroupLayout.
-// (polarity_ext/ops/normalize_tangents.py says the same for fake tensors.)
-std::optional<GroupLayout> find_layout(const Tensor& t, const Tensor& xhat, const Tensor& r) {
-  if (!is_dense_from(t, 1) || !same_order(t, 1, xhat, 0)) return std::nullopt;
-  std::vector<int64_t> order;  // dimensions of xhat, outermost first
-  for (int64_t i = 0; i < xhat.dim(); ++i) {
-    if (xhat.size(i) > 1) order.push_back(i);
-  }
-  std::sort(order.begin(), order.end(),
-            [&](int64_t i, int64_t j) { return xhat.stride(i) > xhat.stride(j); });
-  int64_t sizes[4] = {1, 1, 1, 1};  // kept, reduced, kept, reduced
-  size_t slot = 0;
-  for (const int64_t i : order) {
-    const bool reduced = r.size(i) == 1;
-    if (reduced != (slot % 2 == 1)) ++slot;
-    if (slot == 4) return std::nullopt;
-    sizes[slot] *= xhat.size(i);
-  }
-  int64_t run = 1;  // r is dense, in the same order
-  for (auto i = order.rbegin(); i != order.rend(); ++i) {
-    if (r.size(*i) > 1 && r.stride(*i) != run) return std::nullopt;
-    run *= r.size(*i);
-  }
-  const auto [outer, rows, inner, columns] = sizes;
-  const int64_t stride = t.stride(0);
-  if (inner == 1) return GroupLayout{t.size(0), 1, 1, outer, rows * columns, stride};
-  return GroupLayout{t.size(0), outer, rows, inner, columns, stride};
 }
 
 struct Operands {

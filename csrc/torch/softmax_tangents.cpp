@@ -10,15 +10,6 @@ struct Operands {
   RowLayout layout;
 };
 
-bool is_contiguous_from(const Tensor& tensor, int64_t first) {
-  int64_t run = 1;
-  for (int64_t i = tensor.dim() - 1; i >= first; --i) {
-    if (tensor.size(i) > 1 && tensor.stride(i) != run) return false;
-    run *= tensor.size(i);
-  }
-  return true;
-}
-
 // The arguments as they are where their samples are contiguous, else copies.
 Operands prepare(const Tensor& t_in, const Tensor& y_in) {
   check_floating(t_in, "softmax_tangents", "t");

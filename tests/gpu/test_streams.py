@@ -10,7 +10,7 @@ from tests.ops.checks import poisoned_memory
 
 @pytest.mark.parametrize(("op", "case"), SMALL)
 def test_the_order_of_a_stream_holds(op: Op, case: Case, machine: Machine, seed: int) -> None:
-    """Inputs arrive late on a side stream: an op on another one would read poison, or be overwritten by it."""
+    """Inputs arrive late on a side stream: elsewhere an op would read poison, or be overwritten by it."""
     with poisoned_memory():
         inputs = case.inputs(seed)
     placed, fresh = place(inputs, machine.device), place(inputs, machine.device)
