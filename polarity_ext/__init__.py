@@ -15,6 +15,7 @@ from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
 from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
+from polarity_ext.ops.symmetric_eigenvalues import symmetric_eigenvalues  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
@@ -27,6 +28,7 @@ __all__ = [
     "scale_tangents",
     "scale_tangents_",
     "softmax_tangents",
+    "symmetric_eigenvalues",
     "uniform",
 ]
 

@@ -29,6 +29,7 @@ __all__ = [
     "normalize_tangents",
     "scale_tangents",
     "softmax_tangents",
+    "symmetric_eigenvalues",
     "uniform",
 ]
 
@@ -137,4 +138,16 @@ def softmax_tangents(t: A, y: Any, *, out: Any = None, stream: int | None = None
         out: like t, contiguous.
     """
     result: A = Caller("softmax_tangents", {"t": t, "y": y}, {"out": out}, stream).run()
+    return result
+
+
+def symmetric_eigenvalues(a: A, top_k: int | None = None, *, out: Any = None, stream: int | None = None) -> A:
+    """The largest eigenvalues of symmetric matrices, descending; see `polarity_ext.symmetric_eigenvalues`.
+
+    Args:
+        a: [B, n, n] with n <= 128, float32 or float64, any strides; only the lower triangle is read.
+        top_k: how many; default all n.
+        out: [B, top_k] of a's dtype, contiguous.
+    """
+    result: A = Caller("symmetric_eigenvalues", {"a": a}, {"out": out}, stream).run(top_k)
     return result

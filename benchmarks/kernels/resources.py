@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("resources.csv")
-THREADS = {"gram_partial_kernel": 64}  # of a block, where it is not 256 (csrc/kernels/*_cuda.cu)
+THREADS = {  # of a block where it is not 256 (csrc/kernels/*_cuda.cu), by how the kernel's name begins
+    "gram_partial_kernel": 64,
+    "symmetric_eigenvalues_kernel<32": 32,
+    "symmetric_eigenvalues_kernel<64": 64,
+    "symmetric_eigenvalues_kernel<128": 128,
+}
 
 
 class Usage(NamedTuple):
@@ -54,9 +59,13 @@ def demangled(names: list[str]) -> list[str]:
     return [line.removeprefix("void polarity::").replace("polarity::", "") for line in text.splitlines()]
 
 
+def threads_of(kernel: str) -> int:
+    return next((count for prefix, count in THREADS.items() if kernel.startswith(prefix)), 256)
+
+
 def with_occupancy(usages: list[Usage], nvcc: str) -> list[Usage]:
     rows = [
-        f"{usage.architecture.removeprefix('sm_')} {THREADS.get(usage.kernel.partition('<')[0], 256)} "
+        f"{usage.architecture.removeprefix('sm_')} {threads_of(usage.kernel)} "
         f"{usage.registers} {usage.shared}\n"
         for usage in usages
     ]

@@ -9,6 +9,7 @@
 #include "../kernels/normalize_tangents.h"
 #include "../kernels/scale_tangents.h"
 #include "../kernels/softmax_tangents.h"
+#include "../kernels/symmetric_eigenvalues.h"
 #include "../kernels/uniform.h"
 #include "../torch/group_layout.h"
 #include "../torch/layout.h"
@@ -153,6 +154,24 @@ py::object softmax_tangents(Call& call) {
   return out.object();
 }
 
+py::object symmetric_eigenvalues(Call& call, std::optional<int64_t> top_k) {
+  const Array a = call.input("a");
+  a.check(a.dim() == 3 && a.size(1) == a.size(2), "must be [B, n, n], got " + text_of(a.sizes()));
+  const int64_t size = a.size(1), count = top_k.value_or(size);
+  a.check(size <= kLargestSymmetric, "has n = " + std::to_string(size) +
+                                         ", at most 128 is possible; use eigvalsh of its library");
+  call.check(count >= 0 && count <= size,
+             "top_k must be in 0..n = " + std::to_string(size) + ", got " + std::to_string(count));
+  const SymmetricShape shape{a.size(0), size, count, a.stride(0), a.stride(1), a.stride(2)};
+  const Array out = call.output("out", a.dtype(), {shape.batch, count});
+  check_contiguous(out);
+  call.run(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    POLARITY_LAUNCH(call, symmetric_eigenvalues<T>, a.data<T>(), shape, out.data<T>());
+  });
+  return out.object();
+}
+
 // What Python calls: op(caller, parameters...).
 template <class... Parameters>
 auto entry(py::object (*op)(Call&, Parameters...)) {
@@ -172,6 +191,7 @@ void bind_arrays(py::module_ m) {
   m.def("activation", entry(activation));
   m.def("normalize_tangents", entry(normalize_tangents));
   m.def("softmax_tangents", entry(softmax_tangents));
+  m.def("symmetric_eigenvalues", entry(symmetric_eigenvalues));
 }
 
 }  // namespace polarity

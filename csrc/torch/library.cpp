@@ -9,6 +9,7 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("normalize_tangents(Tensor t, Tensor xhat, Tensor r, bool center) -> Tensor");
   m.def("scale_tangents(Tensor t, Tensor d) -> Tensor");
   m.def("scale_tangents_(Tensor(a!) t, Tensor d) -> ()");
+  m.def("symmetric_eigenvalues(Tensor a, int top_k) -> Tensor");
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
   m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");
 }

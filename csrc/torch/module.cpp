@@ -27,6 +27,7 @@ constexpr KernelRow kKernels[] = {
     {"activation", "float32 float64"},
     {"normalize_tangents", "float32 float64"},
     {"softmax_tangents", "float32 float64"},
+    {"symmetric_eigenvalues", "float32 float64"},
 };
 
 py::dict build_info() {

@@ -74,6 +74,16 @@ def test_scale_tangents(library: Any, shape: tuple[int, int, int], first: int) -
     assert torch.equal(t[last, -1, -TAIL:], expected[last, -1])
 
 
+def test_symmetric_eigenvalues(library: Any) -> None:
+    strides = (2**31 + 8, 2**25, 2)
+    a = sparse(strides[0] + 40 * strides[1], torch.float64).as_strided((2, 40, 40), strides)
+    y = torch.randn(2, 40, 40, dtype=torch.float64)
+    a.copy_(y + y.mT)
+    with emulator.last_blocks(library, 0):
+        got = torch.ops.polarity_emulated.symmetric_eigenvalues(a, 40)
+    torch.testing.assert_close(got, torch.linalg.eigvalsh(y + y.mT).flip(1), rtol=1e-12, atol=1e-12)
+
+
 def test_gram(library: Any) -> None:
     """Strides, not sizes: an element of y lies 2^31 elements and more after the first."""
     strides = (2**31 + 8, 2**25, 2)

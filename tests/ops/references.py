@@ -41,6 +41,18 @@ def _high(x: np.ndarray) -> np.ndarray:
     return t - (t - x)
 
 
+def symmetric_eigenvalues_ref(a: Tensor, top_k: int) -> Tensor:
+    """float64, descending, by LAPACK's divide and conquer of the upper triangle."""
+    return torch.linalg.eigvalsh(a.double(), UPLO="U").flip(1)[:, :top_k]
+
+
+def symmetric_eigenvalues_mp(a: Tensor) -> list[Tensor]:
+    """Of each matrix [n, n], descending, with 50 digits, rounded to float64."""
+    with mpmath.workdps(50):
+        spectra = [mpmath.eigsy(mpmath.matrix(one.tolist()), eigvals_only=True) for one in a]
+    return [torch.tensor(sorted(map(float, values), reverse=True), dtype=torch.float64) for values in spectra]
+
+
 def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     """Correctly rounded: a product of two float32 is exact in float64."""
     return (t.double() * d.double()).to(t.dtype)

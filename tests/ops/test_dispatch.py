@@ -17,6 +17,7 @@ SCHEMAS = (
     "activation",
     "normalize_tangents",
     "softmax_tangents",
+    "symmetric_eigenvalues",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")
@@ -69,6 +70,8 @@ def test_fake_tensors_on_cuda_need_no_gpu() -> None:
         assert polarity_ext.scale_tangents(t, d).device.type == "cuda"
         assert polarity_ext.scale_tangents_(t, d) is t
         assert all(out.device.type == "cuda" for out in polarity_ext.activation(t, "tanh"))
+        spectrum = polarity_ext.symmetric_eigenvalues(gram, 3)
+        assert (spectrum.shape, spectrum.device.type) == ((2, 3), "cuda")
         assert polarity_ext.gaussian(0, 0, (3,), device="cuda").device.type == "cuda"
         assert polarity_ext.uniform(0, 0, (3,), device="cuda").device.type == "cuda"
 

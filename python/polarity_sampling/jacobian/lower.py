@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.fx import Node, map_arg
 
 from polarity_sampling.jacobian.capture import Capture
-from polarity_sampling.jacobian.fuse import fuse
 from polarity_sampling.jacobian.program import Link, Program
 from polarity_sampling.jacobian.rules import stage_of
 from polarity_sampling.jacobian.stage import Call, Residual
@@ -27,8 +26,8 @@ class _Instruction:
 
     node: Node
     target: Any
-    stage: int | None
-    """Which residual it makes."""
+    link: int | None
+    """Which link's residual it makes."""
     frees: tuple[Node, ...]
 
 
@@ -44,27 +43,23 @@ class Lowered:
         }
         self.constant = not captured.operands[captured.output][0].active
         slots = _slots(captured)
-        used = _reaching(captured)
-        links: list[Link] = []
+        self.links: list[Link] = []
         self.calls: list[Call] = []
         nodes: list[Node] = []
+        used = _reaching(captured)
         for node in captured.graph.nodes:
             if node in used and node.op == "call_function" and node.target is not operator.getitem:
                 call = captured.call(node)
                 if call.active and any(out.active for out in call.outputs):
                     stage = stage_of(call)
                     inputs = tuple(slots[operand] for operand in call.active)
-                    outputs = tuple(slots[out] for out in call.outputs[: stage.outputs])
-                    links.append(Link(stage, inputs, outputs, (len(links),)))
+                    self.links.append(Link(stage, inputs, tuple(slots[out] for out in call.outputs)))
                     self.calls.append(call)
                     nodes.append(node)
-        self._stages = [link.stage for link in links]
         self._instructions = _primal_plan(captured, used, self._constants, nodes)
-        self.links: list[Link] = []
         if not self.constant:
             shapes = _shapes(slots)
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
-            self.links = fuse(links, ends[1])
             itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
             self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)
@@ -73,20 +68,20 @@ class Lowered:
         """Samples [B, D], and what every link needs of this batch."""
         values: dict[Node, Any] = dict(self._constants)
         values.update(zip(self._inputs, inputs, strict=True))
-        made: list[Residual] = [()] * len(self._stages)
+        residuals: list[Residual] = [()] * len(self.links)
         for step in self._instructions:
             args, kwargs = (
                 map_arg(step.node.args, values.__getitem__),
                 map_arg(step.node.kwargs, values.__getitem__),
             )
-            if step.stage is None:
+            if step.link is None:
                 values[step.node] = step.target(*args, **kwargs)
             else:
-                stage = self._stages[step.stage]
-                values[step.node], made[step.stage] = stage.primal(step.target, args, kwargs)
+                stage = self.links[step.link].stage
+                values[step.node], residuals[step.link] = stage.primal(step.target, args, kwargs)
             for node in step.frees:
                 del values[node]
-        return values[self._output], [link.stage.join([made[i] for i in link.parts]) for link in self.links]
+        return values[self._output], residuals
 
 
 def _slots(captured: Capture) -> dict[Any, int]:
@@ -124,7 +119,7 @@ def _reaching(captured: Capture) -> set[Node]:
 def _primal_plan(
     captured: Capture, used: set[Node], constants: dict[Node, Tensor | None], linked: Sequence[Node]
 ) -> list[_Instruction]:
-    stage_of_node = {node: i for i, node in enumerate(linked)}
+    link_of = {node: i for i, node in enumerate(linked)}
     run = [
         node
         for node in captured.graph.nodes
@@ -141,7 +136,7 @@ def _primal_plan(
         _Instruction(
             node,
             _REARRANGED.get(node.target, node.target),
-            stage_of_node.get(node),
+            link_of.get(node),
             tuple(source for source in set(node.all_input_nodes) if last_use[source] == i),
         )
         for i, node in enumerate(run)

@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor
 
+import polarity_ext
+
 
 def eigenvalues(matrices: Tensor) -> Tensor:
     """Eigenvalues [B, n] of symmetric matrices [B, n, n], descending."""
+    if matrices.shape[-1] <= 128:
+        return polarity_ext.symmetric_eigenvalues(matrices)
     values: Tensor = torch.linalg.eigvalsh(matrices)
     return values.flip(-1)
 

@@ -11,6 +11,7 @@ from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
 from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
+from tests.ops.cases.symmetric_eigenvalues import SYMMETRIC_EIGENVALUES
 
 OPS = {
     op.name: op
@@ -23,6 +24,7 @@ OPS = {
         ACTIVATION,
         NORMALIZE_TANGENTS,
         SOFTMAX_TANGENTS,
+        SYMMETRIC_EIGENVALUES,
     )
 }
 

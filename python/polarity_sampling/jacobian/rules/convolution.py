@@ -1,6 +1,5 @@
 """Convolutions of every kind, with tangents in the input, in the weight or in both."""
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,28 +49,6 @@ class Convolution(Stage):
         if self._weight.active:
             kept.append(args[0])
         return tuple(kept)
-
-    def scaled(self, factor: Tensor | float) -> "Convolution | None":
-        """The convolution followed by a scale of every channel, or None if that is not what the factor is."""
-        if self.weight is None or not self.any_batch:
-            return None
-        if isinstance(factor, Tensor):
-            rank = len(self.out_shape)
-            shape = (1,) * (rank - factor.ndim) + tuple(factor.shape)
-            if any(size != 1 for dim, size in enumerate(shape) if dim != 1):
-                return None
-            channels = factor.reshape(-1).expand(self.out_shape[1])
-            if self.transposed:
-                # [C, O / groups, ...]: rows of one group share their output channels.
-                rows = channels.reshape(self.groups, 1, -1).expand(
-                    -1, self.weight.shape[0] // self.groups, -1
-                )
-                factor = rows.reshape(*self.weight.shape[:2], *(1,) * (rank - 2))
-            else:
-                factor = channels.reshape(-1, *(1,) * (rank - 1))
-        scaled = copy.copy(self)
-        scaled.weight = fast_layout(self.weight * factor)
-        return scaled
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         given, kept = iter(tangents), iter(residual)

@@ -1,0 +1,120 @@
+#include "symmetric_eigenvalues.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "../device/scale.h"
+#include "parallel.h"
+#include "tridiagonal_lanes.h"
+
+namespace polarity::cpu {
+namespace {
+
+constexpr int64_t kGrain = 8;  // matrices: the most that a register takes
+
+// The lower triangles of `valid` matrices, the last one again in the lanes beyond.
+template <Isa isa, typename T>
+POLARITY_INLINE void pack(const T* a, const SymmetricShape& shape, int64_t valid,
+                          Lanes<isa>* packed) {
+  const T* source[kLanes<isa>];
+  for (int64_t lane = 0; lane < kLanes<isa>; ++lane) {
+    source[lane] = a + std::min(lane, valid - 1) * shape.stride_batch;
+  }
+  double* target = reinterpret_cast<double*>(packed);
+  for (int64_t row = 0; row < shape.size; ++row) {
+    for (int64_t column = 0; column <= row; ++column) {
+      const int64_t place = row * shape.stride_row + column * shape.stride_col;
+      for (const T* matrix : source) *target++ = static_cast<double>(matrix[place]);
+    }
+  }
+}
+
+// Brings every lane's largest element near one; a lane that is not finite becomes zero. Returns
+// what takes its eigenvalues back: a power of two, or NaN.
+template <Isa isa>
+POLARITY_INLINE Lanes<isa> normalise(Lanes<isa>* packed, int64_t count) {
+  using V = Lanes<isa>;
+  V largest{}, poison{};
+  for (int64_t i = 0; i < count; ++i) {
+    const V size = absolute<isa>(packed[i]);
+    largest = size > largest ? size : largest;
+    poison += packed[i] * 0.0;
+  }
+  V factor, inverse;
+  for (int lane = 0; lane < kLanes<isa>; ++lane) {
+    const Scale scale = scale_to_one(largest[lane]);
+    factor[lane] = scale.factor;
+    inverse[lane] = scale.inverse;
+  }
+  for (int64_t i = 0; i < count; ++i) packed[i] = poison == 0.0 ? packed[i] * factor : V{};
+  return inverse + poison;
+}
+
+template <Isa isa, typename T>
+POLARITY_INLINE void solve(const T* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+                           LaneMemory& memory, T* out) {
+  using V = Lanes<isa>;
+  const int64_t size = shape.size;
+  V* d = memory.get<isa>();
+  V *e2 = d + size, *scratch = e2 + size, *packed = scratch + 2 * size;
+  for (int64_t b = begin; b < end; b += kLanes<isa>) {
+    const int64_t valid = std::min<int64_t>(kLanes<isa>, end - b);
+    pack<isa>(a + b * shape.stride_batch, shape, valid, packed);
+    const V back = normalise<isa>(packed, triangle(size));
+    tridiagonalise<isa>(packed, size, d, e2, scratch);
+    const V finish = back + tridiagonal_eigenvalues<isa>(d, e2, size);
+    double* sorted = reinterpret_cast<double*>(packed);
+    for (int64_t lane = 0; lane < valid; ++lane) {
+      for (int64_t i = 0; i < size; ++i) sorted[i] = d[i][lane];
+      std::sort(sorted, sorted + size, std::greater<double>());
+      T* values = out + (b + lane) * shape.count;
+      for (int64_t i = 0; i < shape.count; ++i) {
+        values[i] = static_cast<T>(sorted[i] * finish[lane]);
+      }
+    }
+  }
+}
+
+template <Isa isa>
+POLARITY_INLINE void solve_float_body(const float* a, const SymmetricShape& shape, int64_t begin,
+                                      int64_t end, LaneMemory& memory, float* out) {
+  solve<isa>(a, shape, begin, end, memory, out);
+}
+template <Isa isa>
+POLARITY_INLINE void solve_double_body(const double* a, const SymmetricShape& shape, int64_t begin,
+                                       int64_t end, LaneMemory& memory, double* out) {
+  solve<isa>(a, shape, begin, end, memory, out);
+}
+POLARITY_ISA_VARIANTS(solve_float,
+                      (const float* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+                       LaneMemory& memory, float* out),
+                      (a, shape, begin, end, memory, out))
+POLARITY_ISA_VARIANTS(solve_double,
+                      (const double* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+                       LaneMemory& memory, double* out),
+                      (a, shape, begin, end, memory, out))
+
+void run(const float* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+         LaneMemory& memory, float* out) {
+  solve_float(a, shape, begin, end, memory, out);
+}
+void run(const double* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+         LaneMemory& memory, double* out) {
+  solve_double(a, shape, begin, end, memory, out);
+}
+
+}  // namespace
+
+template <typename T>
+void symmetric_eigenvalues(const T* a, const SymmetricShape& shape, T* out) {
+  if (shape.batch * shape.count == 0) return;
+  parallel_for(shape.batch, kGrain, [&](int64_t begin, int64_t end) {
+    LaneMemory memory(triangle(shape.size) + 4 * shape.size);
+    run(a, shape, begin, end, memory, out);
+  });
+}
+
+template void symmetric_eigenvalues<float>(const float*, const SymmetricShape&, float*);
+template void symmetric_eigenvalues<double>(const double*, const SymmetricShape&, double*);
+
+}  // namespace polarity::cpu
