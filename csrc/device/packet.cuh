@@ -24,6 +24,29 @@ POLARITY_DEVICE void store_packet(T* address, const Packet& packet) {
   *reinterpret_cast<Packet*>(address) = packet;
 }
 
+// The same in PTX, where nvcc takes the store of a packet apart (benchmarks/kernels/sass.py).
+template <typename Packet, typename T>
+POLARITY_DEVICE void store_packet_whole(T* address, const Packet& packet) {
+#ifdef POLARITY_EMULATED
+  store_packet(address, packet);
+#else
+  if constexpr (sizeof(Packet) % 16 != 0) {
+    store_packet(address, packet);
+  } else {
+    uint4 pieces[sizeof(Packet) / 16];
+    memcpy(pieces, &packet, sizeof(Packet));
+#pragma unroll
+    for (size_t i = 0; i < sizeof(Packet) / 16; ++i) {
+      const uint4 piece = pieces[i];
+      asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                       __cvta_generic_to_global(reinterpret_cast<uint4*>(address) + i)),
+                   "r"(piece.x), "r"(piece.y), "r"(piece.z), "r"(piece.w)
+                   : "memory");
+    }
+  }
+#endif
+}
+
 // Every address is one that a Packet may lie at.
 template <typename Packet, typename... Pointers>
 bool is_aligned(const Pointers*... addresses) {

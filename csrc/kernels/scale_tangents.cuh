@@ -1,15 +1,9 @@
 #pragma once
 
-#include "../device/portability.cuh"
+#include "../device/packet.cuh"
 #include "scale_tangents.h"
 
 namespace polarity {
-
-// Four elements per access where every run starts on a 16-byte (float) or 32-byte boundary.
-template <typename T>
-struct alignas(4 * sizeof(T) > 16 ? 16 : 4 * sizeof(T)) Quad {
-  T value[4];
-};
 
 // Probes one thread serves: d is read once for all of them, and enough threads remain.
 constexpr int64_t kProbesPerThread = 8;
@@ -38,7 +32,7 @@ POLARITY_GLOBAL void scale_tangents_kernel(const T* t, const T* d, T* out, Tange
       for (int lane = 0; lane < kWidth; ++lane) {
         reinterpret_cast<T*>(&packet)[lane] *= reinterpret_cast<const T*>(&factor)[lane];
       }
-      *reinterpret_cast<Packet*>(target + l * layout.out_probe) = packet;
+      device::store_packet_whole(target + l * layout.out_probe, packet);
     }
   }
 }

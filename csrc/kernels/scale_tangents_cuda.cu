@@ -15,14 +15,14 @@ void scale_tangents(const T* t, const T* d, T* out, const TangentLayout& layout,
   const int64_t total = layout.probes * layout.batch * layout.size;
   if (total == 0) return;
   constexpr int kBlock = 256;
-  constexpr int64_t kAlign = alignof(Quad<T>);
+  constexpr int64_t kAlign = alignof(device::Quad<T>);
   const int64_t strides = layout.t_probe | layout.t_batch | layout.out_probe | layout.out_batch |
                           layout.d_batch | layout.size;
   const bool quads =
       strides % 4 == 0 && aligned(t, kAlign) && aligned(d, kAlign) && aligned(out, kAlign);
   const int64_t groups = (layout.probes + kProbesPerThread - 1) / kProbesPerThread;
   const int64_t work = groups * layout.batch * (quads ? layout.size / 4 : layout.size);
-  auto* kernel = quads ? scale_tangents_kernel<T, Quad<T>> : scale_tangents_kernel<T, T>;
+  auto* kernel = quads ? scale_tangents_kernel<T, device::Quad<T>> : scale_tangents_kernel<T, T>;
   device::launch("scale_tangents", kernel, device::grid_for(work, kBlock), kBlock, stream, t, d,
                  out, layout);
 }
