@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Node, map_arg
 
 from polarity_sampling.jacobian.capture import Capture
+from polarity_sampling.jacobian.fuse import fuse
 from polarity_sampling.jacobian.program import Link, Program
 from polarity_sampling.jacobian.rules import stage_of
 from polarity_sampling.jacobian.stage import Call, Residual
@@ -26,8 +27,8 @@ class _Instruction:
 
     node: Node
     target: Any
-    link: int | None
-    """Which link's residual it makes."""
+    stage: int | None
+    """Which residual it makes."""
     frees: tuple[Node, ...]
 
 
@@ -43,23 +44,27 @@ class Lowered:
         }
         self.constant = not captured.operands[captured.output][0].active
         slots = _slots(captured)
-        self.links: list[Link] = []
+        used = _reaching(captured)
+        links: list[Link] = []
         self.calls: list[Call] = []
         nodes: list[Node] = []
-        used = _reaching(captured)
         for node in captured.graph.nodes:
             if node in used and node.op == "call_function" and node.target is not operator.getitem:
                 call = captured.call(node)
                 if call.active and any(out.active for out in call.outputs):
                     stage = stage_of(call)
                     inputs = tuple(slots[operand] for operand in call.active)
-                    self.links.append(Link(stage, inputs, tuple(slots[out] for out in call.outputs)))
+                    outputs = tuple(slots[out] for out in call.outputs[: stage.outputs])
+                    links.append(Link(stage, inputs, outputs, (len(links),)))
                     self.calls.append(call)
                     nodes.append(node)
+        self._stages = [link.stage for link in links]
         self._instructions = _primal_plan(captured, used, self._constants, nodes)
+        self.links: list[Link] = []
         if not self.constant:
             shapes = _shapes(slots)
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
+            self.links = fuse(links, ends[1])
             itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
             self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)
@@ -68,20 +73,20 @@ class Lowered:
         """Samples [B, D], and what every link needs of this batch."""
         values: dict[Node, Any] = dict(self._constants)
         values.update(zip(self._inputs, inputs, strict=True))
-        residuals: list[Residual] = [()] * len(self.links)
+        made: list[Residual] = [()] * len(self._stages)
         for step in self._instructions:
             args, kwargs = (
                 map_arg(step.node.args, values.__getitem__),
                 map_arg(step.node.kwargs, values.__getitem__),
             )
-            if step.link is None:
+            if step.stage is None:
                 values[step.node] = step.target(*args, **kwargs)
             else:
-                stage = self.links[step.link].stage
-                values[step.node], residuals[step.link] = stage.primal(step.target, args, kwargs)
+                stage = self._stages[step.stage]
+                values[step.node], made[step.stage] = stage.primal(step.target, args, kwargs)
             for node in step.frees:
                 del values[node]
-        return values[self._output], residuals
+        return values[self._output], [link.stage.join([made[i] for i in link.parts]) for link in self.links]
 
 
 def _slots(captured: Capture) -> dict[Any, int]:
@@ -119,7 +124,7 @@ def _reaching(captured: Capture) -> set[Node]:
 def _primal_plan(
     captured: Capture, used: set[Node], constants: dict[Node, Tensor | None], linked: Sequence[Node]
 ) -> list[_Instruction]:
-    link_of = {node: i for i, node in enumerate(linked)}
+    stage_of_node = {node: i for i, node in enumerate(linked)}
     run = [
         node
         for node in captured.graph.nodes
@@ -136,7 +141,7 @@ def _primal_plan(
         _Instruction(
             node,
             _REARRANGED.get(node.target, node.target),
-            link_of.get(node),
+            stage_of_node.get(node),
             tuple(source for source in set(node.all_input_nodes) if last_use[source] == i),
         )
         for i, node in enumerate(run)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from polarity_ext.ops.layout import is_dense
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 
@@ -17,6 +18,8 @@ class Link:
     stage: Stage
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    parts: tuple[int, ...] = ()
+    """The calls whose residuals it needs."""
 
 
 class Sum(Stage):
@@ -24,7 +27,7 @@ class Sum(Stage):
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         first, second, *rest = tangents
-        total = first.add_(second) if owned else first + second
+        total = first.add_(second) if owned and is_dense(first) else first + second
         for term in rest:
             total.add_(term)
         return (total,)
@@ -42,8 +45,8 @@ class _Step:
     owned: bool
     """Nobody else needs the memory of the first operand."""
     frees: tuple[int, ...]
-    expands: bool
-    """Needs tangents of every sample, where its operands are still shared by all of them."""
+    expands: tuple[int, ...]
+    """Operands that all samples still share, where the stage needs those of every sample."""
 
 
 class Program:
@@ -86,7 +89,10 @@ class Program:
         for step in self._steps:
             operands = [None if slot is None else values[slot] for slot in step.reads]
             if shared and step.expands:
-                operands = [t if t is None else self._expanded(t, step.stage) for t in operands]
+                operands = [
+                    self._expanded(t, step.stage) if t is not None and i in step.expands else t
+                    for i, t in enumerate(operands)
+                ]
             owned = step.owned and not (shared and step.expands)
             residual = () if step.link is None else residuals[step.link]
             apply = step.stage.pull if self.transposed and step.link is not None else step.stage.push
@@ -134,7 +140,8 @@ class Program:
             if everyone and stage.any_batch and link is not None:
                 shared.update(writes)
             adapts = stage.broadcasts or (everyone and stage.any_batch)
-            expands = any(slot in shared for slot in given) and not adapts and not self.transposed
+            alike = adapts or self.transposed
+            expands = () if alike else tuple(i for i, slot in enumerate(reads) if slot in shared)
             unused = [slot for slot in writes if slot not in last_use]
             frees = tuple({slot for slot in given if last_use[slot] == i} | set(unused))
             for slot in frees:

@@ -77,6 +77,8 @@ class Stage:
     push_shares = False
     """What ``push`` returns may lie in the memory of what it was given."""
     pull_shares = False
+    outputs: int | None = None
+    """How many of the call's outputs have a tangent, the first ones; None for all."""
     flops = 0
     """Floating-point operations of ``push`` for one probe."""
     any_batch = False
@@ -91,6 +93,11 @@ class Stage:
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
         return ()
+
+    def join(self, residuals: Sequence[Residual]) -> Residual:
+        """The residual, of those of the calls that this stage stands for."""
+        (residual,) = residuals
+        return residual
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         """Tangents of the outputs from those of the active inputs.

@@ -1,7 +1,8 @@
 """Matrix products, with tangents in either factor or in both."""
 
+import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,20 +34,37 @@ class Product(Stage):
             and not (self._bias is not None and self._bias.active)
         )  # fmt: skip
         self._out_shape = tuple(call.out.shape)
+        self.weight: Tensor | None = self.right.value if self.any_batch else None
+        """The right factor, where it is fixed and has no tangent."""
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
         kept = []
         if self.right.active:
             kept.append(args[self._places[0]])
-        if self.left.active:
+        if self.left.active and self.weight is None:
             kept.append(args[self._places[1]])
         return tuple(kept)
+
+    def scaled(self, factor: Tensor | float) -> "Product | None":
+        """The product followed by a scale of every column, or None if that is not what the factor is."""
+        if self.weight is None or (
+            isinstance(factor, Tensor) and factor.shape.numel() != factor.shape[-1:].numel()
+        ):
+            return None
+        scaled = copy.copy(self)
+        scaled.weight = self.weight * (factor.reshape(-1) if isinstance(factor, Tensor) else factor)
+        return scaled
+
+    def _right(self, kept: Iterator[Tensor]) -> Tensor | None:
+        if self.weight is not None:
+            return self.weight
+        return next(iter(kept)) if self.left.active else None
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         given, kept = iter(tangents), iter(residual)
         bias = next(given) if self._bias is not None and self._bias.active else None
         left = next(kept) if self.right.active else None
-        right = next(kept) if self.left.active else None
+        right = self._right(kept)
         total: Tensor | None = None
         if right is not None:
             total = times(next(given), right)
@@ -70,7 +88,7 @@ class Product(Stage):
         if self._bias is not None and self._bias.active:
             found.append(reduced(u * self._bias_scale, tuple(self._bias.shape)))
         left = next(kept) if self.right.active else None
-        right = next(kept) if self.left.active else None
+        right = self._right(kept)
         if right is not None:
             found.append(self._scaled(times(u, right.mT)))
         if left is not None:

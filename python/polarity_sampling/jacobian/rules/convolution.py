@@ -1,12 +1,15 @@
 """Convolutions of every kind, with tangents in the input, in the weight or in both."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polarity_sampling.jacobian.rules.convolution_forms import Form, Geometry, best_form, library
 from polarity_sampling.jacobian.rules.pointwise import reduced
 from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rule
 
@@ -20,16 +23,22 @@ class Convolution(Stage):
         self.input: Operand = call["input"]
         self._weight: Operand = call["weight"]
         self._bias: Operand | None = call["bias"]
-        self.transposed, self.groups = bool(call["transposed"]), int(call["groups"])
-        rank = self.input.ndim - 2
-        self.stride, self.padding, self.dilation, self.output_padding = (
-            _each(call[name], rank) for name in ("stride", "padding", "dilation", "output_padding")
-        )
         self.out_shape = tuple(call.out.shape)
+        rank = len(self.out_shape) - 2
+        self.geometry = Geometry(
+            transposed=bool(call["transposed"]),
+            stride=_each(call["stride"], rank),
+            padding=_each(call["padding"], rank),
+            dilation=_each(call["dilation"], rank),
+            output_padding=_each(call["output_padding"], rank),
+            groups=int(call["groups"]),
+            before=tuple(self.input.shape[2:]),
+            after=self.out_shape[2:],
+        )
         self.weight = None if self._weight.value is None else fast_layout(self._weight.value)
         self._primal_weight = self.weight
         self.any_batch = self.weight is not None and not self._bias_active
-        pixels = math.prod(self.input.shape[2:] if self.transposed else self.out_shape[2:])
+        pixels = math.prod(self.geometry.before if self.geometry.transposed else self.geometry.after)
         each = 2 * self.input.shape[0] * pixels * math.prod(self._weight.shape)
         self.flops = each * (self.input.active + self._weight.active)
 
@@ -50,12 +59,44 @@ class Convolution(Stage):
             kept.append(args[0])
         return tuple(kept)
 
+    def scaled(self, factor: Tensor | float) -> "Convolution | None":
+        """The convolution followed by a scale of every channel, or None if that is not what the factor is."""
+        if self.weight is None or not self.any_batch:
+            return None
+        if isinstance(factor, Tensor):
+            rank = len(self.out_shape)
+            shape = (1,) * (rank - factor.ndim) + tuple(factor.shape)
+            if any(size != 1 for dim, size in enumerate(shape) if dim != 1):
+                return None
+            channels = factor.reshape(-1).expand(self.out_shape[1])
+            if self.geometry.transposed:
+                # [C, O / groups, ...]: rows of one group share their output channels.
+                rows = channels.reshape(self.geometry.groups, 1, -1).expand(
+                    -1, self.weight.shape[0] // self.geometry.groups, -1
+                )
+                factor = rows.reshape(*self.weight.shape[:2], *(1,) * (rank - 2))
+            else:
+                factor = channels.reshape(-1, *(1,) * (rank - 1))
+        scaled = copy.copy(self)  # before any form of it was made
+        scaled.weight = fast_layout(self.weight * factor)
+        return scaled
+
+    @cached_property
+    def _forward(self) -> Form | None:
+        return None if self.weight is None else best_form(self.weight, self.geometry)
+
+    @cached_property
+    def _backward(self) -> Form | None:
+        if self.weight is None:
+            return None
+        return best_form(self.weight, self.geometry.adjoint(tuple(self._weight.shape[2:])))
+
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         given, kept = iter(tangents), iter(residual)
         total: Tensor | None = None
         if self.input.active:
-            weight = self.weight if self.weight is not None else next(kept)
-            total = self.apply(next(given), weight)
+            form = self._forward or library(next(kept), self.geometry)
+            total = _folded(form, next(given))
         if self._weight.active:
             other = self._apply_to_weight(next(kept), next(given))
             total = other if total is None else total.add_(other)
@@ -72,8 +113,10 @@ class Convolution(Stage):
         kept = iter(residual)
         found = []
         if self.input.active:
-            weight = self.weight if self.weight is not None else next(kept)
-            found.append(self.apply_transposed(u, weight))
+            form = self._backward
+            if form is None:
+                form = library(next(kept), self.geometry.adjoint(tuple(self._weight.shape[2:])))
+            found.append(_folded(form, u))
         if self._weight.active:
             found.append(self._pull_to_weight(next(kept), u))
         if self._bias_active:
@@ -81,62 +124,34 @@ class Convolution(Stage):
             found.append(sums.reshape(u.shape[0], -1))
         return found
 
-    def apply(self, t: Tensor, weight: Tensor) -> Tensor:
-        out = aten.convolution(
-            t.flatten(0, 1), weight, None, self.stride, self.padding, self.dilation, self.transposed,
-            self.output_padding, self.groups,
-        )  # fmt: skip
-        result: Tensor = out.unflatten(0, t.shape[:2])
-        return result
-
-    def apply_transposed(self, u: Tensor, weight: Tensor) -> Tensor:
-        """The transpose of a convolution is a transposed convolution by the same weight, and conversely."""
-        before = self.input.shape[2:]
-        reach = [d * (k - 1) for d, k in zip(self.dilation, weight.shape[2:], strict=True)]
-        smallest = [
-            (size - 1) * s - 2 * p + r + 1
-            for size, s, p, r in zip(self.out_shape[2:], self.stride, self.padding, reach, strict=True)
-        ]
-        missing = [0] * len(reach)
-        if not self.transposed:
-            missing = [size - least for size, least in zip(before, smallest, strict=True)]
-        out: Tensor = aten.convolution(
-            u.flatten(0, 1), weight, None, self.stride, self.padding, self.dilation, not self.transposed,
-            missing, self.groups,
-        )  # fmt: skip
-        for dim, size in enumerate(before):  # an output padding may reach beyond a stride
-            out = out if out.shape[2 + dim] == size else out.narrow(2 + dim, 0, size)
-        result: Tensor = out.unflatten(0, u.shape[:2])
-        return result
-
     def _apply_to_weight(self, x: Tensor, t: Tensor) -> Tensor:
         """Tangents of the weight [L, *W] as L times as many output channels of one convolution."""
-        probes, groups = t.shape[0], self.groups
-        if self.transposed:
+        g, probes, groups = self.geometry, t.shape[0], self.geometry.groups
+        if self.geometry.transposed:
             weight = t.transpose(0, 1).flatten(1, 2)
         else:
             weight = t.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
         out = aten.convolution(
-            x, weight, None, self.stride, self.padding, self.dilation, self.transposed,
-            self.output_padding, groups,
+            x, weight, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, groups
         )  # fmt: skip
         out = out.unflatten(1, (groups, probes, -1)).movedim(2, 0)
         result: Tensor = out.flatten(2, 3)
         return result
 
     def _pull_to_weight(self, x: Tensor, u: Tensor) -> Tensor:
-        probes, groups, shape = u.shape[0], self.groups, self._weight.shape
+        g, probes, shape = self.geometry, u.shape[0], self._weight.shape
+        groups = g.groups
         gradient = u.unflatten(2, (groups, -1)).movedim(0, 2).flatten(1, 3)
-        if self.transposed:
+        if self.geometry.transposed:
             wide = (shape[0], probes * shape[1], *shape[2:])
         else:
             wide = (probes * shape[0], *shape[1:])
         template = x.new_zeros(()).expand(wide)
         weight = aten.convolution_backward(
-            gradient, x, template, None, self.stride, self.padding, self.dilation, self.transposed,
-            self.output_padding, groups, [False, True, False],
+            gradient, x, template, None, g.stride, g.padding, g.dilation, g.transposed,
+            g.output_padding, groups, [False, True, False],
         )[1]  # fmt: skip
-        if self.transposed:
+        if self.geometry.transposed:
             result: Tensor = weight.unflatten(1, (probes, shape[1])).transpose(0, 1)
             return result
         result = weight.unflatten(0, (groups, probes, -1)).transpose(0, 1).flatten(1, 2)
@@ -148,8 +163,14 @@ def fast_layout(t: Tensor) -> Tensor:
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
-def _each(value: Sequence[int], rank: int) -> list[int]:
-    return list(value) * rank if len(value) == 1 else list(value)
+def _folded(form: Form, t: Tensor) -> Tensor:
+    """A convolution of every tangent [L, B, C, *]."""
+    out: Tensor = form(t.flatten(0, 1)).unflatten(0, t.shape[:2])
+    return out
+
+
+def _each(value: Sequence[int], rank: int) -> tuple[int, ...]:
+    return tuple(value) * rank if len(value) == 1 else tuple(value)
 
 
 @rule(aten.convolution.default)

@@ -26,8 +26,11 @@ def normalize_tangents(t: Tensor, xhat: Tensor, r: Tensor) -> Tensor:
 class Normalisation(Stage):
     """``weight * (x - mean) / std + bias`` with statistics of groups of elements of one sample.
 
-    ``groups`` turns the input [*S] into [G, N], one group a row, and ``ungroup`` back.
+    ``groups`` turns the input [*S] into [G, N], one group a row, and ``ungroup`` back. The statistics that
+    the operator returns beside its result have no tangent.
     """
+
+    outputs = 1
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class Normalisation(Stage):
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         out = self._project(residual, tangents[0])
-        return (out if self._weight is None else out.mul_(self._weight), *(out.new_empty(0),) * 2)
+        return (out if self._weight is None else out.mul_(self._weight),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         u = cotangents[0]
@@ -131,18 +134,6 @@ def batch_norm(call: Call) -> Stage | None:
     scale = (variance.value + eps).rsqrt()
     if call["weight"] is not None:
         scale = scale * call["weight"].value
-    return _Scale(call, scale.to(call.out.dtype).reshape(channels))
-
-
-class _Scale(Pointwise):
-    """A fixed factor for every channel; the statistics returned beside the result have no tangent."""
-
-    def __init__(self, call: Call, factor: Tensor) -> None:
-        super().__init__(call, fixed=[factor])
-
-    def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
-        (out,) = super().push(residual, tangents, owned)
-        return out, out.new_empty(0), out.new_empty(0)
-
-    def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
-        return super().pull(residual, cotangents[:1], owned)
+    stage = Pointwise(call, fixed=[scale.to(call.out.dtype).reshape(channels)])
+    stage.outputs = 1
+    return stage

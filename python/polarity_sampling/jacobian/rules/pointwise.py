@@ -36,9 +36,13 @@ class Pointwise(Stage):
         factors: Callable[[Sequence[Any], Any, Any], Sequence[Factor]] | None = None,
         fixed: Sequence[Factor] | None = None,
     ) -> None:
-        self.shapes = [tuple(operand.shape) for operand in call.active]
-        self.shape = tuple(call.out.shape)
         self._factors = factors
+        self._setup([tuple(operand.shape) for operand in call.active], tuple(call.out.shape), fixed)
+
+    def _setup(
+        self, shapes: list[tuple[int, ...]], shape: tuple[int, ...], fixed: Sequence[Factor] | None
+    ) -> None:
+        self.shapes, self.shape = shapes, shape
         self.fixed = None if fixed is None else list(fixed)
         self.flops = 2 * len(self.shapes) * math.prod(self.shape)
         plain = fixed is not None and all(isinstance(f, float) and f == 1.0 for f in fixed)
@@ -51,6 +55,11 @@ class Pointwise(Stage):
             and not any(isinstance(f, Tensor) and _varies_by_sample(f, self.shape) for f in fixed)
         )
         self.broadcasts = not self.any_batch and all(len(shape) == len(self.shape) for shape in self.shapes)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """One tensor is multiplied by a factor, nothing is broadcast or added."""
+        return self.shapes == [self.shape]
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
         if self._factors is None:
@@ -118,6 +127,31 @@ def reduced(u: Tensor, shape: tuple[int, ...]) -> Tensor:
     if dims:
         u = u.sum(dims, keepdim=True)
     return u.reshape(u.shape[0], *shape) if extra else u
+
+
+class Chain(Pointwise):
+    """Several scales of one tensor, multiplied once for all probes.
+
+    Args:
+        links: stages that keep the shape.
+    """
+
+    def __init__(self, links: Sequence[Pointwise]) -> None:
+        self.links: list[Pointwise] = [
+            part for link in links for part in (link.links if isinstance(link, Chain) else [link])
+        ]
+        fixed = [link.fixed[0] for link in self.links if link.fixed is not None]
+        self._constant = math.prod(fixed[1:], start=fixed[0]) if fixed else 1.0
+        everything = len(fixed) == len(self.links)
+        super()._setup(self.links[0].shapes, self.links[0].shape, [self._constant] if everything else None)
+
+    def join(self, residuals: Sequence[Residual]) -> Residual:
+        factors = [residual[0] for residual in residuals if residual]
+        if not factors:
+            return ()
+        product = math.prod(factors[1:], start=factors[0])
+        plain = isinstance(self._constant, float) and self._constant == 1.0
+        return (product if plain else product * self._constant,)
 
 
 def pointwise_stage(call: Call) -> Stage | None:

@@ -88,6 +88,8 @@ def adaptive_average(call: Call) -> Stage | None:
 class Maximum(Stage):
     """The tangent of the element that was the maximum."""
 
+    outputs = 1
+
     def __init__(self, call: Call, window: int) -> None:
         self._before, self._after = tuple(call["self"].shape), tuple(call.out.shape)
         self._window = window
@@ -98,7 +100,7 @@ class Maximum(Stage):
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         t = tangents[0].flatten(-self._window)
         index = residual[0].expand(t.shape[0], *residual[0].shape)
-        return t.gather(-1, index).reshape(t.shape[0], *self._after), t.new_empty(0)
+        return (t.gather(-1, index).reshape(t.shape[0], *self._after),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         u = cotangents[0]

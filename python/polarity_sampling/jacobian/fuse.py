@@ -1,0 +1,45 @@
+"""Neighbouring stages made one: fixed scales go into weights, factors of the same elements are multiplied."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from polarity_sampling.jacobian.program import Link
+from polarity_sampling.jacobian.rules.contraction import Product
+from polarity_sampling.jacobian.rules.convolution import Convolution
+from polarity_sampling.jacobian.rules.pointwise import Chain, Pointwise
+
+
+def fuse(links: Sequence[Link], target: int) -> list[Link]:
+    """The same map in fewer passes over the tangents. ``target`` is the slot of the result."""
+    readers = Counter(slot for link in links for slot in link.inputs)
+    readers[target] += 1
+    fused: list[Link] = []
+    producer: dict[int, int] = {}
+    for link in links:
+        place = producer.get(link.inputs[0])
+        alone = len(link.inputs) == 1 and readers[link.inputs[0]] == 1
+        joined = _join(fused[place], link) if alone and place is not None else None
+        if joined is None or place is None:
+            fused.append(link)
+            place = len(fused) - 1
+        else:
+            fused[place] = joined
+        for slot in link.outputs:
+            producer[slot] = place
+    return fused
+
+
+def _join(first: Link, second: Link) -> Link | None:
+    """One link for two, of which the second has no other operand; None where there is none."""
+    a, b = first.stage, second.stage
+    if len(first.outputs) != 1 or not isinstance(b, Pointwise) or not b.keeps_shape:
+        return None
+    parts = (*first.parts, *second.parts)
+    if isinstance(a, Convolution | Product) and b.fixed is not None:
+        scaled = a.scaled(b.fixed[0])
+        # The second has nothing to remember of a primal pass.
+        return None if scaled is None else replace(first, stage=scaled, outputs=second.outputs)
+    if isinstance(a, Pointwise) and a.keeps_shape:
+        return replace(first, stage=Chain([a, b]), outputs=second.outputs, parts=parts)
+    return None
