@@ -15,18 +15,17 @@ FLUSH_BYTES = 1 << 27  # streamed through the caches before a cold repetition
 
 
 @dataclass(frozen=True)
-class Times:
-    """Seconds of one call: median, and the quartiles as the spread."""
+class Spread:
+    """Median and quartiles of a repeated measurement."""
 
     median: float
     low: float
     high: float
-    repetitions: int
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> "Times":
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(median, low, high, len(seconds))
+    def of(cls, values: Sequence[float]) -> "Spread":
+        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        return cls(median, low, high)
 
 
 def once(call: Call, device: str) -> float:
@@ -44,8 +43,8 @@ def once(call: Call, device: str) -> float:
     return before.elapsed_time(after) / 1e3
 
 
-def side_by_side(calls: dict[str, Call], prepare: Call, device: str, cold: bool) -> dict[str, Times]:
-    """Each repetition times every call once, in turn, after an untimed ``prepare``.
+def side_by_side(calls: dict[str, Call], prepare: Call, device: str, cold: bool) -> dict[str, list[float]]:
+    """Seconds by call; repetition i times every call once, in turn, each after an untimed ``prepare``.
 
     Warm: the caches are as the call before left them. Cold: 128 MiB of other memory go through them first.
     """
@@ -63,12 +62,9 @@ def side_by_side(calls: dict[str, Call], prepare: Call, device: str, cold: bool)
             if other is not None:
                 other.fill_(repetition)
             seconds[name].append(once(call, device))
-    return {name: Times.of(values) for name, values in seconds.items()}
+    return seconds
 
 
-def gemm_ceiling(device: str, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of torch's matrix product: the best of its repetitions."""
-    n = 1024 if device == "cpu" else 4096
-    a = torch.ones(n, n, device=device, dtype=dtype)
-    times = [once(lambda: a @ a, device) for _ in range(8)]
-    return 2 * n**3 / min(times)
+def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
+    """Spread of over / under, repetition by repetition: what slows both for a while cancels."""
+    return Spread.of([a / b for a, b in zip(over, under, strict=True)])

@@ -29,6 +29,7 @@ Call::Call(py::object caller)
     : caller_(std::move(caller)), op_(caller_.attr("op").cast<std::string>()) {
   const auto device = caller_.attr("device").cast<py::tuple>();
   device_ = {device[0].cast<int32_t>(), device[1].cast<int32_t>()};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): Python passes the handle as a number
   stream_ = reinterpret_cast<void*>(caller_.attr("stream").cast<uintptr_t>());
   if (on_cuda() && !POLARITY_HAS_CUDA) {
     throw std::runtime_error(

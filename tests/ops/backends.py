@@ -62,9 +62,9 @@ class Emulated(Backend):
 
 CPU = Backend("cpu", "cpu")
 CUDA = Backend("cuda", "cuda")
-_LESSER = [Backend(f"cpu-{name}", "cpu", name) for name in polarity_ext._C.instruction_sets()[1:]]
+LESSER = [Backend(f"cpu-{name}", "cpu", name) for name in polarity_ext._C.instruction_sets()[1:]]
 
 DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(CUDA, id="cuda", marks=pytest.mark.gpu)]
-BACKENDS = [*DEVICES, *(pytest.param(backend, id=backend.name) for backend in _LESSER)]
+BACKENDS = [*DEVICES, *(pytest.param(backend, id=backend.name) for backend in LESSER)]
 EMULATED = [Emulated(f"emulated-{order}", "cpu", order=order) for order in emulator.ORDERS]
 TABLE_BACKENDS = [*BACKENDS, *(pytest.param(backend, id=backend.name) for backend in EMULATED)]

@@ -1,0 +1,46 @@
+"""The same results by other means: ATen, torch.compile of it, and CuPy's linear algebra."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from benchmarks.kernels.timing import Call
+from tests.ops.cases import Op
+from tests.ops.cases.case import Inputs
+
+PEERS = ("aten", "compile", "cupy")
+
+# One call of cupy.einsum or cupy.linalg, where an op is one; ``cupy`` may be any module with its interface.
+CUPY: dict[str, Callable[..., Any]] = {
+    "gram": lambda cupy, y: cupy.einsum("bdi,bdj->bij", y.astype("float64"), y.astype("float64")),
+    "scale_tangents": lambda cupy, t, d: cupy.einsum("l...,...->l...", t, d),
+}
+
+
+def calls(op: Op, inputs: Inputs, device: str, wanted: tuple[str, ...]) -> dict[str, Call]:
+    """The peers that apply here, by name; says why where torch.compile does not."""
+    found: dict[str, Call] = {}
+    if "aten" in wanted:
+        found["aten"] = lambda: op.composed(*inputs)
+    if "compile" in wanted:
+        compiled = torch.compile(op.composed, dynamic=False)
+        try:
+            compiled(*inputs)
+            found["compile"] = lambda: compiled(*inputs)
+        except Exception as error:  # no C++ compiler, say: the other peers are still worth having
+            print(f"torch.compile: {str(error).splitlines()[0]}")
+    if "cupy" in wanted and device == "cuda" and op.name in CUPY:
+        try:
+            import cupy
+        except ImportError:
+            return found
+        arrays = [cupy.from_dlpack(x) if isinstance(x, torch.Tensor) else x for x in inputs]
+        stream = cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)
+
+        def by_cupy() -> object:
+            with stream:
+                return CUPY[op.name](cupy, *arrays)
+
+        found["cupy"] = by_cupy
+    return found

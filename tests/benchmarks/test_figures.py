@@ -1,0 +1,65 @@
+"""Ratios, the roofline, the peers' results, names of devices."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.kernels import peers
+from benchmarks.kernels.device import file_stem, name_of
+from benchmarks.kernels.measure import figures
+from benchmarks.kernels.timing import Spread, ratio, side_by_side
+from tests.ops.cases import OPS
+
+
+def test_spread_is_median_and_quartiles() -> None:
+    assert Spread.of([5.0, 1.0, 2.0, 4.0, 3.0]) == Spread(3.0, 2.0, 4.0)
+
+
+def test_what_slows_both_cancels_in_a_ratio() -> None:
+    slowdown = [1.0, 7.0, 2.0, 1.5, 30.0]
+    assert ratio([3.0 * s for s in slowdown], slowdown) == Spread(3.0, 3.0, 3.0)
+
+
+def test_the_roofline_is_the_slower_of_copy_and_product() -> None:
+    seconds = {"kernel": [4.0] * 5, "copy": [1.0] * 5, "gemm": [0.1] * 5, "aten": [6.0] * 5}
+    bound_by_memory = figures(seconds, flops=500, gemm_flops=100)
+    bound_by_arithmetic = figures(seconds, flops=3000, gemm_flops=100)
+    assert bound_by_memory == {"roofline": Spread(0.25, 0.25, 0.25), "aten": Spread(1.5, 1.5, 1.5)}
+    assert bound_by_arithmetic["roofline"].median == pytest.approx(0.75)
+
+
+def test_calls_take_turns_after_a_preparation() -> None:
+    log: list[str] = []
+    calls = {name: (lambda name=name: log.append(name)) for name in ("a", "b")}
+    seconds = side_by_side(calls, lambda: log.append("."), "cpu", cold=False)
+    assert log == [".", "a", ".", "b"] * (len(log) // 4)
+    assert len(seconds["a"]) == len(seconds["b"]) == len(log) // 4 - 1 >= 5
+
+
+def test_names_become_file_names() -> None:
+    assert file_stem("Intel(R) Xeon(R) Processor @ 2.90GHz") == "intel-xeon-processor-2.90ghz"
+    assert file_stem("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+    assert "/" not in file_stem(name_of("cpu"))
+    assert Path(file_stem(name_of("cpu"))).name
+
+
+class NumPyAsCuPy:
+    einsum = staticmethod(np.einsum)
+
+
+@pytest.mark.parametrize("name", peers.CUPY)
+def test_the_peer_of_cupy_computes_the_same(name: str, seed: int) -> None:
+    op = OPS[name]
+    case = next(case for case in op.cases if 0 < case.bytes < 100_000)
+    inputs = case.inputs(seed)
+    got = peers.CUPY[name](NumPyAsCuPy, *(x.numpy() for x in inputs))
+    torch.testing.assert_close(torch.from_numpy(got), op.composed(*inputs), rtol=1e-6, atol=1e-6)
+
+
+def test_peers_that_do_not_apply_are_left_out(seed: int) -> None:
+    op = OPS["gram"]
+    inputs = op.cases[0].inputs(seed)
+    assert set(peers.calls(op, inputs, "cpu", ("aten", "cupy"))) == {"aten"}
+    assert peers.calls(op, inputs, "cpu", ()) == {}
