@@ -3,7 +3,7 @@
 import polarity_sampling as ps
 import torch
 from polarity_sampling.volume import calibration
-from polarity_sampling.volume.calibration import auto_top_k, disagreement, rounding_of
+from polarity_sampling.volume.calibration import disagreement, rounding_of
 from torch import nn
 
 
@@ -47,9 +47,3 @@ def test_rounding_scales_with_the_precision():
     assert rounding.verified
     assert 2**-24 < rounding.eta < 1e-5
     assert rounding.eta64 < 1e-13
-
-
-def test_auto_top_k_sees_the_rank():
-    torch.manual_seed(0)
-    g = ps.Generator(nn.Sequential(nn.Linear(9, 5), nn.LeakyReLU(0.2), nn.Linear(5, 30)).eval())
-    assert auto_top_k(g) == 5

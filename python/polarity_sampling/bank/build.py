@@ -24,8 +24,8 @@ from polarity_sampling.jacobian import jacobian
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import auto_top_k
+from polarity_sampling.volume.latents import directions
 from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
-from polarity_sampling.volume.log_volume import directions
 
 # Batches are computed whole: a larger one would make small banks, and resuming, dearer than need be.
 MOST_BATCH = 256

@@ -1,4 +1,4 @@
-"""What is found out once for each generator: its rounding error and how many directions it resolves."""
+"""What is measured once for each generator: its rounding error and the Gram matrices of a few latents."""
 
 import warnings
 import weakref
@@ -8,22 +8,30 @@ import torch
 from torch import Tensor, nn
 
 import polarity_ext
-from polarity_sampling.errors import GeneratorError, PolarityWarning
+from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator, Version
 from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
-from polarity_sampling.volume.spectrum import EPS32, EPS64, columns_of, gram_spectrum, input_basis
+from polarity_sampling.volume.latents import input_basis
+from polarity_sampling.volume.singular_values import EPS32, EPS64
+from polarity_sampling.volume.spectrum import gram_spectrum
 
 # Streams of their own, so that no calibration latent is a latent of somebody's bank.
 _LATENT_SEED = 0x5EED_CA11
 _PROBE_SEED = 0x5EED_9B0E
 
+# Probes of the float64 check of every latent, and how far above the generator's typical rounding error
+# their disagreement must be to be taken for an activation on the wrong side of a kink.
+CHECK_PROBES = 2
+KINK = 3.0
+
 ROUNDING_LATENTS = 8
 ROUNDING_PROBES = 8
 # Bounds are set this far above estimates, because latents differ.
 SAFETY = 2.0
-TOP_K_LATENTS = 100
+# Latents calibrated together.
+_BATCH = 16
 # What is assumed of a module that cannot run in float64: the coarsest error a float32 network shows.
 ASSUMED_ROUNDING = 1e-5
 
@@ -76,10 +84,15 @@ class Rounding:
 
 
 # What a result may depend on, to the last bit: the budget sets how many probes go together.
-_Key = tuple[Version, Law, torch.dtype, int, int]
+Key = tuple[Version, Law, torch.dtype, int, int]
 
-_rounding: "weakref.WeakKeyDictionary[nn.Module, tuple[_Key, Rounding]]" = weakref.WeakKeyDictionary()
-_top_k: "weakref.WeakKeyDictionary[nn.Module, tuple[_Key, int]]" = weakref.WeakKeyDictionary()
+_rounding: "weakref.WeakKeyDictionary[nn.Module, tuple[Key, Rounding]]" = weakref.WeakKeyDictionary()
+_grams: "weakref.WeakKeyDictionary[nn.Module, tuple[Key, Tensor]]" = weakref.WeakKeyDictionary()
+
+
+def key_of(generator: Generator, memory: str | int, seed: int) -> Key:
+    """What results of a calibration are kept under."""
+    return generator.version(), generator.base, generator.dtype, parse_memory(memory), seed
 
 
 def rounding_of(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rounding:
@@ -110,7 +123,8 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rou
         return Rounding(ASSUMED_ROUNDING, ASSUMED_ROUNDING, ASSUMED_ROUNDING, verified=False)
     single = jacobian(generator.in_dtype(torch.float32), z, label, memory=memory)
     identity = torch.eye(generator.latent_dim, device=generator.device)
-    columns, working = columns_of(single, identity, probes)
+    both = single @ torch.cat([identity, probes], 1)
+    columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
     largest = gram_spectrum(columns, torch.zeros(z.shape[0], device=z.device)).singular_values[:, 0]
     # Medians leave out latents next to a kink, whose own probes will show it. At least a few roundings,
     # because a network can be lucky on eight latents.
@@ -123,41 +137,27 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rou
     return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, verified=True)
 
 
-def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") -> int:
-    """The largest k whose sigma_k lies above the noise floor for 99% of seeded base draws.
+def calibration_grams(generator: Generator, count: int, memory: str | int, seed: int = 0) -> Tensor:
+    """J^T J [count, K, K] float64 at the first `count` calibration latents, n products each; kept.
 
-    Found once for each generator (K products for each of 100 latents) and never from latents of a caller,
-    so that all log-volumes of one generator are comparable.
-
-    Raises:
-        GeneratorError: no k qualifies: the generator ignores z, or is constant on most of its latents.
+    On a sphere of the tangent space alone, in the coordinates of R^K: the radial direction is in the kernel.
     """
-    key = (generator.version(), generator.base, generator.dtype, parse_memory(memory), seed)
-    kept = _top_k.get(generator.module)
-    if kept is None or kept[0] != key:
-        kept = (key, _largest_resolved(generator, seed, memory))
-        _top_k[generator.module] = kept
-    return kept[1]
-
-
-def _largest_resolved(generator: Generator, seed: int, memory: str | int) -> int:
-    z, label = calibration_latents(generator, TOP_K_LATENTS, seed)
-    rounding = rounding_of(generator, z.dtype, memory)
-    resolved = []
-    for i in range(0, TOP_K_LATENTS, 10):
-        part = z[i : i + 10]
-        operator = jacobian(generator, part, None if label is None else label[i : i + 10], memory=memory)
-        columns = operator @ input_basis(generator, part)
-        spectrum = gram_spectrum(
-            columns, columns.new_full((part.shape[0],), rounding.eta, dtype=torch.float64)
-        )
-        resolved.append(spectrum.singular_values > spectrum.floor[:, None])
-    share = torch.cat(resolved).double().mean(0)
-    top_k = int((share >= 0.99).sum())
-    if top_k == 0:
-        raise GeneratorError(
-            f"{generator.name}: on {100 * (1 - float(share[0])):.0f}% of {TOP_K_LATENTS} latents of its base "
-            "law the Jacobian is zero: the generator ignores z there (dead units, saturated output, "
-            "untrained weights?). There is no volume to sample by; check the weights and base="
-        )
-    return top_k
+    key = key_of(generator, memory, seed)
+    kept = _grams.get(generator.module)
+    have = kept[1] if kept is not None and kept[0] == key else None
+    done = 0 if have is None else have.shape[0]
+    if done < count:
+        z, label = calibration_latents(generator, -(-count // _BATCH) * _BATCH, seed)
+        parts = [] if have is None else [have]
+        for i in range(done, count, _BATCH):
+            rows = slice(i, i + _BATCH)
+            operator = jacobian(generator, z[rows], None if label is None else label[rows], memory=memory)
+            basis = input_basis(generator, z[rows])
+            gram = polarity_ext.gram(operator @ basis)
+            if basis.ndim == 3:
+                gram = basis.double() @ gram @ basis.double().mT
+            parts.append(gram)
+        have = torch.cat(parts)
+        _grams[generator.module] = (key, have)
+    assert have is not None
+    return have[:count]

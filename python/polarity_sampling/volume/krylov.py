@@ -43,7 +43,7 @@ def block_krylov(
         top_k: k; at most half of K.
         tol: wanted bound on the error of the sum of log sigma, nats.
         max_products: a latent that needs more is given back as SLOW_SPECTRUM, with what is known of it.
-        start: first block [K, m], for instance directions that other latents share; default random.
+        start: first block [K, m] or [B, K, m], such as directions that other latents share; default random.
         block: columns of the later blocks (and of a random first one).
         floor: a latent whose sigma_k is certified below floor * sigma_1 is done, too.
         seed: of the random block and of the probes.
@@ -51,7 +51,7 @@ def block_krylov(
     batch, _, dim = operator.shape
     width = min(block, dim)
     first = random_block(dim, width, seed, 0, operator.device) if start is None else start.double()
-    basis = dense.orthonormal_columns(first)[0].expand(batch, dim, first.shape[1])
+    basis = dense.orthonormal_columns(first)[0].expand(batch, dim, first.shape[-1])
     work = _Unfinished(
         rows=torch.arange(batch, device=operator.device),
         operator=operator,

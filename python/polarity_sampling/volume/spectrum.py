@@ -1,89 +1,88 @@
-"""Singular values of a batch of Jacobians, computed exactly: all K products, then a K x K problem."""
+"""Singular values of a batch of Jacobians with everything that is known of their errors."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 import polarity_ext
-from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.operator import JacobianOperator
-from polarity_sampling.laws import Sphere
-
-EPS32 = 2.0**-24
-EPS64 = 2.0**-53
+from polarity_sampling.volume import dense
+from polarity_sampling.volume.certificate import log_volume_and_error
+from polarity_sampling.volume.qr import triangular_factor
+from polarity_sampling.volume.singular_values import EPS64, SingularValues, rounding_of_gram
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Singular values of B Jacobians with bounds on what rounding did to them."""
+    """The m leading singular values of B Jacobians, m >= k."""
 
-    singular_values: Tensor  # [B, n] float64, descending
+    singular_values: Tensor  # [B, m] float64, descending
     floor: Tensor  # [B] noise floor
     eta: Tensor  # [B] bound on ||Delta J||_2
-    delta: Tensor  # [B] bound on the error of sigma^2
+    delta: Tensor  # [B, m] bound on the error of sigma^2 by everything else
 
-    def replace_rows(self, mask: Tensor, other: "Spectrum") -> "Spectrum":
-        """A copy with the rows of `mask` taken from `other`."""
-        parts = []
-        for name in ("singular_values", "floor", "eta", "delta"):
-            column = getattr(self, name).clone()
-            column[mask] = getattr(other, name)
-            parts.append(column)
-        return Spectrum(*parts)
+    @property
+    def rank(self) -> Tensor:
+        """[B] int64: how many of the m lie above the floor."""
+        return (self.singular_values > self.floor[:, None]).sum(1)
+
+    def leading(self, top_k: int) -> "Spectrum":
+        """The k largest alone."""
+        return Spectrum(self.singular_values[:, :top_k], self.floor, self.eta, self.delta[:, :top_k])
+
+    def log_volume(self) -> tuple[Tensor, Tensor]:
+        """Sum of the logarithms of all m, and a bound on its error; [B] each."""
+        return log_volume_and_error(self.singular_values, self.floor, self.eta, self.delta)
+
+    def replace_rows(self, index: Tensor, other: "Spectrum") -> "Spectrum":
+        """A copy with rows `index` from `other`."""
+        columns = {}
+        for field in fields(Spectrum):
+            column = getattr(self, field.name).clone()
+            column[index] = getattr(other, field.name)
+            columns[field.name] = column
+        return Spectrum(**columns)
 
 
-def input_basis(generator: Generator, z: Tensor) -> Tensor:
-    """Orthonormal directions of the latent space in which volume is measured.
+def noise_floor(eta: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """[B], in units of sigma_1: below it a value out of `size` cannot be told from zero.
 
-    All of R^K ([K, K]); on a sphere the tangent space at each latent ([B, K, K - 1]): the columns of the
-    Householder reflection that maps z to an axis, without the one along z.
+    That is where the Jacobian's own rounding, eta [B], or that of the Gram matrix drowns it; but never above
+    1e-5 for a float32 Jacobian.
     """
-    dim = z.shape[1]
-    eye = torch.eye(dim, dtype=z.dtype, device=z.device)
-    if not isinstance(generator.base, Sphere):
-        return eye
-    unit = z.double() / z.double().norm(dim=1, keepdim=True)
-    sign = torch.where(unit[:, :1] < 0, -1.0, 1.0)
-    mirror = unit + sign * eye[:1].double()
-    mirror = mirror / mirror.norm(dim=1, keepdim=True)
-    reflection = eye.double() - 2.0 * mirror[:, :, None] * mirror[:, None, :]
-    tangent: Tensor = reflection[:, :, 1:].to(z.dtype)
-    return tangent
+    gram = 2.0 * math.sqrt(float(rounding_of_gram(torch.ones(()), size)))
+    floor = torch.clamp(2.0 * eta, min=gram)
+    return floor.clamp(max=1e-5) if dtype == torch.float32 else floor
 
 
 def gram_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
-    """From the Jacobian's columns [B, D, n] by the Gram matrix with float64 products.
+    """From the Jacobian's columns [B, D, n] by the Gram matrix with float64 products."""
+    return spectrum_of_gram(polarity_ext.gram(columns), eta, columns.dtype)
 
-    `eta` [B] is relative to sigma_1. The floor is where the Jacobian's own rounding or the Gram matrix's
-    drowns a singular value, but never above 1e-5 sigma_1 for float32 input.
-    """
-    size = columns.shape[2]
-    eigenvalues = torch.linalg.eigvalsh(polarity_ext.gram(columns)).flip(1)
+
+def spectrum_of_gram(gram: Tensor, eta: Tensor, dtype: torch.dtype) -> Spectrum:
+    """From J^T J [B, n, n], of columns in `dtype`; eta [B] in units of sigma_1."""
+    size = gram.shape[1]
+    eigenvalues = dense.eigenvalues(gram)
     sigma = torch.sqrt(torch.clamp(eigenvalues, min=0.0))
+    delta = rounding_of_gram(eigenvalues[:, 0], size)
     largest = sigma[:, 0]
-    # Rounding of products and sums grows at most with the number of blocks, of the eigensolver with n.
-    delta = (16.0 + size) * EPS64 * eigenvalues[:, 0].clamp(min=0.0)
-    floor = torch.maximum(2.0 * eta * largest, 2.0 * torch.sqrt(delta))
-    if columns.dtype == torch.float32:
-        floor = torch.minimum(floor, 1e-5 * largest)
-    return Spectrum(sigma, floor, eta * largest, delta)
+    return Spectrum(
+        sigma, noise_floor(eta, size, dtype) * largest, eta * largest, delta[:, None].expand_as(sigma)
+    )
+
+
+def bracketed_spectrum(found: SingularValues, size: int, eta: Tensor, dtype: torch.dtype) -> Spectrum:
+    """From brackets that some route found among `size` directions; eta [B] in units of sigma_1."""
+    squares = found.values.square()
+    delta = torch.maximum(found.upper.square() - squares, squares - found.lower.square())
+    largest = found.values[:, 0]
+    return Spectrum(found.values, noise_floor(eta, size, dtype) * largest, eta * largest, delta)
 
 
 def svd_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
-    """From float64 columns [B, D, n] by an SVD: resolves ratios down to about 1e-14, at a higher cost."""
-    sigma = torch.linalg.svdvals(columns)
-    if sigma.shape[1] < columns.shape[2]:  # fewer outputs than latent coordinates
-        sigma = torch.nn.functional.pad(sigma, (0, columns.shape[2] - sigma.shape[1]))
-    largest = sigma[:, 0]
-    bound = (eta + (16.0 + columns.shape[2]) * EPS64) * largest
-    return Spectrum(sigma, 2.0 * bound, bound, torch.zeros_like(bound))
-
-
-def columns_of(jacobian: JacobianOperator, basis: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
-    """J @ basis [B, D, n] and J @ probes [B, D, p] in one pass over the generator."""
-    if basis.ndim == 3:
-        probes = probes.expand(basis.shape[0], *probes.shape)
-    both = jacobian @ torch.cat([basis, probes], dim=-1)
-    size = basis.shape[-1]
-    return both[:, :, :size], both[:, :, size:]
+    """From float64 columns [B, D, n] by QR and an SVD of R: resolves ratios down to about 1e-14."""
+    sigma = dense.singular_values(triangular_factor(columns))
+    bound = (eta + (16.0 + columns.shape[2]) * EPS64) * sigma[:, 0]
+    return Spectrum(sigma, 2.0 * bound, bound, torch.zeros_like(sigma))

@@ -1,0 +1,164 @@
+"""Which route a generator's latents take: settled once, on latents of its own, by trying them out.
+
+The routes see a Jacobian only through A = J^T J. So they are tried on factors of the Gram matrices of some
+calibration latents, K x K each, which costs no network pass beyond those matrices. What a latent gets
+therefore depends on the generator, top_k and the tolerance, never on the other latents of its batch.
+"""
+
+import weakref
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from polarity_sampling.generator import Generator
+from polarity_sampling.volume import dense
+from polarity_sampling.volume.calibration import (
+    CHECK_PROBES,
+    SAFETY,
+    Key,
+    calibration_grams,
+    calibration_latents,
+    key_of,
+    probe_matrix,
+)
+from polarity_sampling.volume.fixed_krylov import fixed_krylov
+from polarity_sampling.volume.krylov import BLOCK, block_krylov
+from polarity_sampling.volume.latents import directions, input_basis
+from polarity_sampling.volume.range_finder import leading_directions
+from polarity_sampling.volume.singular_values import Status
+from polarity_sampling.volume.svd import worth_iterating
+
+TolMode = Literal["absolute", "relative"]
+
+# Latents on which adaptive routes are tried; half give the shared directions, half are tried on.
+ADAPTIVE_LATENTS = 16
+# Part of tol for what a route leaves out; the rest is for rounding.
+ITERATED = 0.8
+# The adjoint, narrow blocks and the certificate cost more than the same products of the exact route.
+WORTH = 0.75
+# A subspace that misses less than this part of tol cannot have spoilt anything.
+_NEGLIGIBLE = 0.1
+# Latents for a relative tolerance: the first give the shared directions, the others the errors. A fresh
+# latent's error falls outside the range of n others with probability 2 / (n + 1), whatever their law.
+BASIS_LATENTS = 28
+SCORED_LATENTS = 100
+COVERAGE = 1.0 - 2.0 / (SCORED_LATENTS + 1)
+# The range is widened by this factor nevertheless.
+WIDENED = 1.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A route with its settings."""
+
+    route: Literal["exact", "krylov", "fixed_krylov"]
+    start: Tensor | None = None
+    """[K, m] float64: first directions."""
+    steps: int = 0
+    """Of fixed_krylov."""
+    correction: Tensor | None = None
+    """[k]: middle of the errors of each log sigma_i on the scored latents."""
+    spread: float = 0.0
+    """Half the range of the errors of the log-volume there, widened; nats."""
+    outside: float = float("inf")
+    """A latent with more than this outside the subspace is unlike those latents."""
+
+
+EXACT = Plan("exact")
+
+_PlanKey = tuple[Key, int, float, TolMode]
+_plans: "weakref.WeakKeyDictionary[nn.Module, dict[_PlanKey, Plan]]" = weakref.WeakKeyDictionary()
+
+
+def plan_for(generator: Generator, top_k: int, tol: float, mode: TolMode, memory: str | int) -> Plan:
+    """The cheapest plan that meets tol on calibration latents; kept until the weights change."""
+    if mode == "absolute" and not worth_iterating(directions(generator), top_k):
+        return EXACT
+    key = (key_of(generator, memory, 0), top_k, tol, mode)
+    kept = _plans.setdefault(generator.module, {})
+    if key not in kept:
+        for old in [k for k in kept if k[0] != key[0]]:
+            del kept[old]
+        choose = _absolute if mode == "absolute" else _relative
+        kept[key] = choose(generator, top_k, tol, memory)
+    return kept[key]
+
+
+def shared_directions(generator: Generator, count: int, memory: str | int) -> Tensor:
+    """[K, count] float64: leading eigenvectors of the mean Gram matrix of a few calibration latents."""
+    grams = calibration_grams(generator, ADAPTIVE_LATENTS, memory)
+    return leading_directions(grams[: ADAPTIVE_LATENTS // 2].mean(0), count)
+
+
+def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
+    """Adaptive Krylov from a random or a shared start, or exact: whichever took the fewest products."""
+    size = directions(generator)
+    trial = slice(ADAPTIVE_LATENTS // 2, ADAPTIVE_LATENTS)
+    factors, basis = _operators(generator, trial, memory)
+    # In the generator's precision, so that its rounding is in the trial as well.
+    factors = factors.to(generator.dtype)
+    best, fewest = EXACT, WORTH * size
+    starts: list[Tensor | None] = [None]
+    starts += [shared_directions(generator, m, memory) for m in sorted({BLOCK, top_k}) if m <= top_k]
+    for start in starts:
+        first = None if start is None else in_coordinates(start, basis)
+        found = block_krylov(factors, top_k, tol=ITERATED * tol, max_products=size, start=first)
+        slow = found.status == Status.SLOW_SPECTRUM
+        mean = float((found.products + size * slow).double().mean())
+        if mean < fewest:
+            best, fewest = Plan("krylov", start), mean
+    return best
+
+
+def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
+    """The fewest products whose error is the same on all scored latents, to within tol."""
+    size = directions(generator)
+    grams = calibration_grams(generator, BASIS_LATENTS + SCORED_LATENTS, memory)
+    shared = leading_directions(grams[:BASIS_LATENTS].mean(0), size)
+    factors, basis = _operators(generator, slice(BASIS_LATENTS, BASIS_LATENTS + SCORED_LATENTS), memory)
+    truth = 0.5 * dense.eigenvalues(grams[BASIS_LATENTS:])[:, :top_k].clamp(min=0.0).log()
+    if not torch.isfinite(truth).all():
+        return EXACT  # latents of a rank below k: nothing that they share
+    probes = in_coordinates(
+        probe_matrix(generator.latent_dim, CHECK_PROBES, torch.float64, basis.device), basis
+    )
+    for width, steps in _candidates(top_k, size):
+        found = fixed_krylov(factors, in_coordinates(shared[:, :width], basis), steps)
+        errors = 0.5 * found.eigenvalues[:, :top_k].log() - truth
+        total = errors.sum(1)
+        spread = WIDENED * 0.5 * float(total.max() - total.min())
+        if spread <= ITERATED * tol:
+            middle = 0.5 * (total.max() + total.min())
+            correction = errors.mean(0) + (middle - total.mean()) / top_k
+            outside = SAFETY * float(found.outside(probes, factors @ probes, top_k).max())
+            outside = max(outside, _NEGLIGIBLE * tol)
+            return Plan("fixed_krylov", shared[:, :width], steps, correction, spread, outside)
+    return EXACT
+
+
+def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
+    """(width of a block, blocks) with fewer products than the exact route, cheapest first."""
+    shared = [(width, 1) for width in range(top_k, size, max(1, size // 25))]
+    krylov = [
+        (width, steps)
+        for width in sorted({max(2, top_k // 2), top_k})
+        for steps in range(2, 12)
+        if width * steps >= top_k and (2 * steps - 1) * width < size
+    ]
+    return sorted(shared + krylov, key=lambda plan: (2 * plan[1] - 1) * plan[0])
+
+
+def in_coordinates(vectors: Tensor, basis: Tensor) -> Tensor:
+    """Vectors [K, m] in the coordinates of `input_basis`: as they are, or [B, K - 1, m] on a sphere."""
+    return vectors if basis.ndim == 2 else basis.to(vectors.dtype).mT @ vectors
+
+
+def _operators(generator: Generator, rows: slice, memory: str | int) -> tuple[Tensor, Tensor]:
+    """Operators [N, K, n] float64 with the same A as some calibration latents; their `input_basis`."""
+    grams = calibration_grams(generator, rows.stop, memory)[rows]
+    values, vectors = dense.eigenvectors(grams)
+    factors = values.clamp(min=0.0).sqrt()[:, :, None] * vectors.mT
+    basis = input_basis(generator, calibration_latents(generator, rows.stop, 0)[0][rows])
+    return (factors if basis.ndim == 2 else factors @ basis.double()), basis

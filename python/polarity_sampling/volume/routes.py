@@ -1,0 +1,302 @@
+"""A batch of latents on its way to log-volumes: the route, the float64 check, and going over again."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+import polarity_ext
+from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.operator import jacobian
+from polarity_sampling.volume.calibration import (
+    CHECK_PROBES,
+    KINK,
+    SAFETY,
+    Rounding,
+    disagreement,
+    probe_matrix,
+)
+from polarity_sampling.volume.fixed_krylov import fixed_krylov
+from polarity_sampling.volume.gram import gram
+from polarity_sampling.volume.krylov import block_krylov
+from polarity_sampling.volume.latents import Jacobians, directions, input_basis, restricted
+from polarity_sampling.volume.norm_bound import FAILURE
+from polarity_sampling.volume.plan import COVERAGE, ITERATED, Plan, in_coordinates
+from polarity_sampling.volume.singular_values import Status
+from polarity_sampling.volume.spectrum import (
+    Spectrum,
+    bracketed_spectrum,
+    noise_floor,
+    spectrum_of_gram,
+    svd_spectrum,
+)
+from polarity_sampling.volume.svd import svd
+
+Method = Literal["auto", "exact", "krylov", "range_finder", "qr", "preconditioned", "float64"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for all batches of a call."""
+
+    generator: Generator
+    top_k: int
+    method: Method
+    tol: float
+    plan: Plan | None  # of method "auto"
+    rounding: Rounding
+    seed: int
+    memory: int
+
+    @property
+    def route(self) -> str:
+        return self.method if self.plan is None else self.plan.route
+
+    @property
+    def certificate(self) -> Literal["bound", "estimate"]:
+        return "estimate" if self.route == "fixed_krylov" else "bound"
+
+    @property
+    def failure(self) -> float:
+        return {"fixed_krylov": 1.0 - COVERAGE, "krylov": FAILURE, "range_finder": FAILURE}.get(
+            self.route, 0.0
+        )
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """The columns of a `LogVolume` that are computed batch by batch."""
+
+    value: Tensor
+    error: Tensor
+    status: Tensor
+    singular_values: Tensor
+    rank: Tensor
+    floor: Tensor
+    eta: Tensor
+    delta: Tensor
+    recomputed: Tensor
+    spent: Tensor
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a route has to say of b latents."""
+
+    spectrum: Spectrum
+    rank: Tensor  # [b]
+    spread: Tensor  # [b] error that no spectrum shows: what a calibrated correction leaves
+    slow: Tensor  # [b] bool: tol is out of reach of this route
+    spent: Tensor  # [b]
+
+    def log_volume(self) -> tuple[Tensor, Tensor]:
+        value, error = self.spectrum.log_volume()
+        return value, error + self.spread
+
+    def replace_rows(self, index: Tensor, other: "_Found") -> "_Found":
+        """Rows `index` from `other`, whose products come on top."""
+
+        def replaced(mine: Tensor, its: Tensor) -> Tensor:
+            column = mine.clone()
+            column[index] = its
+            return column
+
+        return _Found(
+            self.spectrum.replace_rows(index, other.spectrum),
+            replaced(self.rank, other.rank),
+            replaced(self.spread, other.spread),
+            replaced(self.slow, other.slow),
+            replaced(self.spent, self.spent[index] + other.spent),
+        )
+
+
+def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
+    """Log-volumes of latents z [b, K], all in memory together."""
+    batch = z.shape[0]
+    kinked = torch.zeros(batch, dtype=torch.bool, device=z.device)
+    recomputed = kinked
+    if settings.method == "float64":
+        found = _in_float64(settings, z, label)
+        recomputed = torch.ones_like(kinked)
+    else:
+        found, kinked = _in_working_precision(settings, z, label)
+        if settings.rounding.verified:
+            _, error = found.log_volume()
+            # What rounding spoilt; a route that gave up would do no better in float64.
+            recomputed = (error > settings.tol) & ~(found.slow & torch.isfinite(error))
+    again = recomputed.nonzero()[:, 0]
+    if settings.method != "float64" and again.numel():
+        part = _in_float64(settings, z[again], None if label is None else label[again])
+        found = found.replace_rows(again, part)
+    value, error = found.log_volume()
+    status = torch.full_like(found.rank, Status.ROUNDING, dtype=torch.int8)
+    status[kinked & ~recomputed] = Status.KINK
+    status[found.slow] = Status.SLOW_SPECTRUM
+    status[(found.spectrum.singular_values <= found.spectrum.floor[:, None]).any(1)] = Status.BELOW_FLOOR
+    status[error <= settings.tol] = Status.CONVERGED
+    return Volumes(
+        value=value,
+        error=error,
+        status=status,
+        singular_values=found.spectrum.singular_values.clone(),
+        rank=found.rank,
+        floor=found.spectrum.floor,
+        eta=found.spectrum.eta,
+        delta=found.spectrum.delta.amax(1),
+        recomputed=recomputed,
+        spent=found.spent,
+    )
+
+
+def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -> tuple[_Found, Tensor]:
+    """The planned route, with the rounding bound of every latent checked against float64 products."""
+    rounding = settings.rounding
+    latents = Jacobians.at(settings.generator, z, label, settings.memory)
+    basis = input_basis(settings.generator, z)
+    probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)
+    checked = z.dtype != torch.float64 and rounding.verified
+    wanted = checked or settings.route == "fixed_krylov"
+    found, working = _along_route(settings, latents, basis, probes if wanted else probes[:, :0])
+    if not checked:
+        return found, torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
+    double = jacobian(settings.generator.in_dtype(torch.float64), z.double(), label, memory=settings.memory)
+    off = disagreement(working, double @ probes.double())
+    spectrum = found.spectrum
+    kinked = off > KINK * rounding.frobenius * spectrum.singular_values[:, 0]
+    # The floor stays where the generator's rounding puts it; only the error bar knows about this latent.
+    eta = torch.where(kinked, torch.maximum(spectrum.eta, SAFETY * off), spectrum.eta)
+    spectrum = Spectrum(spectrum.singular_values, spectrum.floor, eta, spectrum.delta)
+    return _Found(spectrum, found.rank, found.spread, found.slow, found.spent), kinked
+
+
+def _along_route(
+    settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
+) -> tuple[_Found, Tensor]:
+    """What the route finds, and J @ probes [b, D, p]."""
+    if settings.route == "exact":
+        return _exact(settings, latents, basis, probes)
+    working = latents @ probes if probes.shape[1] else latents.operator.z.new_zeros(())
+    if settings.route == "fixed_krylov":
+        return _fixed(settings, latents, basis, probes, working), working
+    return _bracketed(settings, latents, basis, probes.shape[1]), working
+
+
+def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor) -> tuple[_Found, Tensor]:
+    """All products, those with the probes in the same pass where the columns fit the memory."""
+    batch, dim_out, _ = latents.shape
+    size, count = basis.shape[-1], probes.shape[1]
+    if batch * dim_out * (size + count) * basis.element_size() <= settings.memory:
+        probes = probes if basis.ndim == 2 else probes.expand(batch, *probes.shape)
+        columns = latents @ torch.cat([basis, probes], -1)
+        matrix, working = polarity_ext.gram(columns[:, :, :size]), columns[:, :, size:]
+        products = size
+    else:
+        matrix, products = gram(latents, basis, settings.memory)
+        working = latents @ probes if count else latents.operator.z.new_zeros(())
+    eta = _eta(settings.rounding.eta, batch, basis)
+    spectrum = spectrum_of_gram(matrix, eta, latents.dtype)
+    return _found(spectrum, settings.top_k, products + count), working
+
+
+def _found(spectrum: Spectrum, top_k: int, products: int) -> _Found:
+    """From all singular values."""
+    zeros = torch.zeros_like(spectrum.floor)
+    spent = torch.full_like(spectrum.rank, products)
+    return _Found(spectrum.leading(top_k), spectrum.rank, zeros, zeros > 0, spent)
+
+
+def _eta(relative: float, batch: int, like: Tensor) -> Tensor:
+    return torch.full((batch,), relative, dtype=torch.float64, device=like.device)
+
+
+def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int) -> _Found:
+    """A route of `svd`. Planned, a latent that it does not bring to tol within n products is done exactly."""
+    size = basis.shape[-1]
+    eta = _eta(settings.rounding.eta, latents.shape[0], basis)
+    operator = restricted(latents, basis)
+    floor = float(noise_floor(eta[:1], size, latents.dtype))
+    tol = ITERATED * settings.tol
+    if settings.plan is None:
+        method = settings.method
+        assert method != "exact"
+        assert method != "float64"
+        values = svd(
+            operator,
+            settings.top_k,
+            method=method,
+            tol=tol,
+            floor=floor,
+            seed=settings.seed,
+            memory=settings.memory,
+        )
+    else:
+        start = settings.plan.start
+        values = block_krylov(
+            operator,
+            settings.top_k,
+            tol=tol,
+            max_products=size,
+            start=None if start is None else in_coordinates(start, basis),
+            floor=floor,
+            seed=settings.seed,
+        )
+    spectrum = bracketed_spectrum(values, size, eta, latents.dtype)
+    slow = values.status == Status.SLOW_SPECTRUM
+    found = _Found(spectrum, spectrum.rank, torch.zeros_like(eta), slow, values.products + count)
+    return found if settings.plan is None else _exact_for(settings, found, slow, latents, basis)
+
+
+def _exact_for(settings: Settings, found: _Found, which: Tensor, latents: Jacobians, basis: Tensor) -> _Found:
+    """The same with the latents `which` [b] done exactly."""
+    index = which.nonzero()[:, 0]
+    if not index.numel():
+        return found
+    part = basis if basis.ndim == 2 else basis[index]
+    probes = basis.new_empty(latents.shape[2], 0)  # these latents have been checked
+    return found.replace_rows(index, _exact(settings, latents.rows(index), part, probes)[0])
+
+
+def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor, working: Tensor) -> _Found:
+    """The calibrated route; latents that are unlike those it was calibrated on are done exactly."""
+    plan, top_k = settings.plan, settings.top_k
+    assert plan is not None
+    assert plan.start is not None
+    assert plan.correction is not None
+    krylov = fixed_krylov(restricted(latents, basis), in_coordinates(plan.start, basis), plan.steps)
+    eta = _eta(settings.rounding.eta, latents.shape[0], basis)
+    size = basis.shape[-1]
+    # On a sphere the probes have a radial part, which belongs to no direction of the subspace.
+    tangential = in_coordinates(probes, basis)
+    images = working if basis.ndim == 2 else latents @ (basis @ tangential)
+    unlike = krylov.outside(tangential, images, top_k) > plan.outside
+    sigma = krylov.eigenvalues[:, :top_k].sqrt() * torch.exp(-plan.correction)
+    delta = krylov.delta[:, None].expand_as(sigma)
+    largest = sigma[:, 0]
+    spectrum = Spectrum(sigma, noise_floor(eta, size, latents.dtype) * largest, eta * largest, delta)
+    spread = torch.full_like(eta, plan.spread)
+    spent = torch.full_like(spectrum.rank, krylov.products + images.shape[2])
+    return _exact_for(
+        settings, _Found(spectrum, spectrum.rank, spread, unlike, spent), unlike, latents, basis
+    )
+
+
+def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
+    """Every column of the float64 Jacobian and a QR factorisation, a few latents at a time."""
+    double = settings.generator.in_dtype(torch.float64)
+    size = directions(double)
+    parts = []
+    step = 1
+    i = 0
+    while i < z.shape[0]:
+        rows = slice(i, i + step)
+        operator = jacobian(
+            double, z[rows].double(), None if label is None else label[rows], memory=settings.memory
+        )
+        # Columns, their contiguous copy and a block of rows beside it.
+        step = max(1, settings.memory // (4 * 8 * operator.shape[1] * size))
+        columns = operator @ input_basis(double, z[rows].double())
+        i += columns.shape[0]
+        parts.append(svd_spectrum(columns, _eta(settings.rounding.eta64, columns.shape[0], columns)))
+    whole = Spectrum(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Spectrum)))
+    return _found(whole, settings.top_k, size)
