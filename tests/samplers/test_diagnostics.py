@@ -89,17 +89,18 @@ def test_ess_and_largest_weight_by_their_formulas():
     rows = stratum(normal(50, 4), normal(50, 5))
     p = np.exp(1.3 * rows.log_volume + rows.log_ratio)
     p /= p.sum()
-    found = diagnose([rows], [rows.log_weights(1.3)], 1.3, excluded=4)
+    found = diagnose([rows], [rows.log_weights(1.3)], 1.3, bank_rows=90, excluded=4)
     assert found.ess == pytest.approx(1 / (p**2).sum())
     assert found.max_weight == pytest.approx(p.max())
     assert (found.n, found.excluded, found.realised_rho, found.class_ess) == (0, 4, 1.3, None)
+    assert found.evaluations == 90
 
 
 def test_classes_are_diagnosed_as_the_mixture_that_was_asked_for():
     first, second = stratum(normal(50, 6), label=0, draws=1), stratum(normal(80, 7), label=3, draws=3)
     within = [rows.log_weights(-1.0) for rows in (first, second)]
     p = np.concatenate([np.exp(within[0]) / 4, 3 * np.exp(within[1]) / 4])
-    found = diagnose([first, second], within, -1.0, 0, drawn_log_volume=normal(4, 8))
+    found = diagnose([first, second], within, -1.0, 130, 0, drawn_log_volume=normal(4, 8))
     assert found.n == 4
     assert found.ess == pytest.approx(1 / (p**2).sum())
     assert found.max_weight == pytest.approx(p.max())

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from polarity_sampling.errors import PolarityWarning, SamplingError
+from polarity_sampling.laws import Normal
 from polarity_sampling.samplers import PolaritySampler
 from scipy.special import softmax
 from scipy.stats import chisquare
@@ -293,3 +294,48 @@ def test_numpy_numbers_are_numbers():
     sampler = PolaritySampler(log_normal_bank(50, 3), np.float32(0.5), np.int64(2))
     assert (sampler.rho, sampler.top_k) == (0.5, 2)
     assert len(sampler.sample(np.int64(3), seed=np.uint8(4))) == 3
+
+
+@pytest.mark.parametrize("rho", [-2.0, 0.7, 3.0])
+@pytest.mark.parametrize("min_ess", [5.0, 40.0])
+def test_tempering_stops_where_enough_rows_carry_the_weight(rho, min_ess):
+    bank = log_normal_bank(500, 3, seed=8)
+    sampler = PolaritySampler(bank, rho, min_ess=min_ess)
+    assert math.copysign(1, sampler.rho) == math.copysign(1, rho)
+    assert abs(sampler.rho) <= abs(rho)
+    assert sampler.ess >= min_ess
+    if sampler.rho != rho:
+        assert PolaritySampler(bank, sampler.rho + 1e-4 * rho).ess < min_ess
+        draw = sampler.sample(int(min_ess), seed=1)  # no warning: it has what it needs
+        assert draw.diagnostics.realised_rho == pytest.approx(sampler.rho, abs=0.5)
+
+
+def test_automatic_rho_is_that_of_magnet_as_far_as_it_goes():
+    bank = log_normal_bank(500, 1, scale=0.1, seed=8)
+    assert PolaritySampler(bank, "auto", min_ess=100).rho == 1.0
+    steep = log_normal_bank(500, 1, scale=5.0, seed=8)
+    assert PolaritySampler(steep, "auto", min_ess=100).rho == PolaritySampler(steep, 1.0, min_ess=100).rho < 1
+
+
+@pytest.mark.parametrize(
+    ("rho", "min_ess", "error", "message"),
+    [
+        ("auto", None, ValueError, "without min_ess"),
+        ("best", 5, TypeError, "rho='best'"),
+        (1.0, 0.5, ValueError, "min_ess=0.5"),
+        (1.0, math.nan, ValueError, "min_ess=nan"),
+        (1.0, 51, SamplingError, "even at rho=0"),
+    ],
+)
+def test_tempering_errors(rho, min_ess, error, message):
+    with pytest.raises(error, match=message):
+        PolaritySampler(log_normal_bank(50), rho, min_ess=min_ess)
+
+
+def test_tilting_the_law_that_rows_were_drawn_from():
+    """rho and truncation together: rows of a narrower law keep that law under the tilt."""
+    bank = FakeBank(np.exp(np.random.default_rng(1).standard_normal((60, 2))), law=Normal(0.0, 0.7))
+    expected = softmax(0.7 * bank.log_volume()[0].numpy())
+    found = PolaritySampler(bank, 0.7, target="proposal").weights().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert not np.allclose(PolaritySampler(bank, 0.7, target="base").weights().numpy(), expected)

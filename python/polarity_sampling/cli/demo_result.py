@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polarity_sampling.generator import Generator
     from polarity_sampling.models import ModelCard
     from polarity_sampling.report import Panel
-    from polarity_sampling.samplers import Draw
+    from polarity_sampling.samplers import BankDraw
 
 SUMMARY = "summary.json"
 _LOOK_AT = {
@@ -56,7 +56,7 @@ class Outcome:
     """A draw at one rho, its samples [n, *] and the log-volumes [n] of its rows."""
 
     rho: float
-    draw: Draw
+    draw: BankDraw
     samples: Tensor
     log_volume: Tensor
 
@@ -91,7 +91,7 @@ def _count(setting: Setting) -> int:
     return 36 if len(shape) > 1 and shape[-1] <= 32 else 25
 
 
-def _draw(setting: Setting, rho: float, top_k: int, count: int) -> Draw:
+def _draw(setting: Setting, rho: float, top_k: int, count: int) -> BankDraw:
     from polarity_sampling.samplers import MagnetSampler, PolaritySampler
 
     if rho != 1.0:

@@ -16,7 +16,7 @@ from polarity_sampling.cli.command import say, stdout
 if TYPE_CHECKING:
     from polarity_sampling.bank import Bank
     from polarity_sampling.generator import Generator
-    from polarity_sampling.samplers import Diagnostics, Draw
+    from polarity_sampling.samplers import BankDiagnostics, BankDraw
 
 _SUFFIXES = (".png", ".npz", ".safetensors")
 
@@ -117,7 +117,7 @@ def _generator(bank_path: Path, model: str | None) -> Generator:
     return load_spec(model)
 
 
-def _write(path: Path, draw: Draw, generator: Generator | None, title: str | None, rho: float) -> None:
+def _write(path: Path, draw: BankDraw, generator: Generator | None, title: str | None, rho: float) -> None:
     arrays = {"latents": draw.latents, "row_ids": draw.row_ids, "log_weights": draw.log_weights}
     if draw.labels is not None:
         arrays["labels"] = draw.labels
@@ -146,7 +146,7 @@ def _write(path: Path, draw: Draw, generator: Generator | None, title: str | Non
         save(figure, path)
 
 
-def _show(diagnostics: Diagnostics, bank: Bank, top_k: int) -> None:
+def _show(diagnostics: BankDiagnostics, bank: Bank, top_k: int) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from polarity_sampling.samplers.draw import Diagnostics
+from polarity_sampling.samplers.draw import BankDiagnostics
 from polarity_sampling.samplers.strata import Stratum
 from polarity_sampling.samplers.weights import effective_size
 
@@ -15,7 +15,7 @@ Strata = Sequence[Stratum]
 def advice(
     strata: Strata,
     at_top_k: Callable[[int], Strata],
-    diagnostics: Diagnostics,
+    diagnostics: BankDiagnostics,
     *,
     rho: float,
     top_k: int,

@@ -11,13 +11,24 @@ import numpy as np
 from polarity_sampling.samplers.protocol import BankLike
 
 
-def checked_rho(rho: float) -> float:
+def checked_rho(rho: object) -> float:
     """rho as a float; TypeError unless a real number, ValueError unless finite."""
     if isinstance(rho, (bool, np.bool_)) or not isinstance(rho, Real):
         raise TypeError(f"rho={rho!r}: expected a number")
     if not math.isfinite(rho):
         raise ValueError(f"rho={rho!r}: expected a finite number (negative: quality, positive: diversity)")
     return float(rho)
+
+
+def checked_rho_and_ess(rho: object, min_ess: float | None) -> float:
+    """The rho to start tempering from: 1 for "auto", which makes sense only with min_ess (>= 1)."""
+    if min_ess is not None and not (math.isfinite(min_ess) and min_ess >= 1.0):
+        raise ValueError(f"min_ess={min_ess!r}: expected at least 1 row, or None")
+    if rho != "auto":
+        return checked_rho(rho)
+    if min_ess is None:
+        raise ValueError("rho='auto' without min_ess: pass the effective sample size that rho must keep")
+    return 1.0
 
 
 def checked_count(name: str, value: int) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from polarity_sampling.samplers.draw import Diagnostics
+from polarity_sampling.samplers.draw import BankDiagnostics
 from polarity_sampling.samplers.selection import Floats
 from polarity_sampling.samplers.strata import Stratum
 from polarity_sampling.samplers.weights import effective_size, tilted_mean
@@ -19,13 +19,15 @@ def diagnose(
     strata: Sequence[Stratum],
     within: Sequence[Floats],
     rho: float,
+    bank_rows: int,
     excluded: int,
     drawn_log_volume: Floats | None = None,
-) -> Diagnostics:
+) -> BankDiagnostics:
     """Diagnostics of weights tilted by rho.
 
     Args:
         within: log-weights of each stratum, normalised within it.
+        bank_rows: rows of the bank, `excluded` of which cannot be drawn.
         drawn_log_volume: [n] log-volumes of the draws; None: nothing was drawn.
     """
     n = sum(len(stratum.slots) for stratum in strata)
@@ -34,9 +36,10 @@ def diagnose(
     class_ess = {
         s.label: effective_size(lw) for s, lw in zip(strata, within, strict=True) if s.label is not None
     }
-    return Diagnostics(
+    return BankDiagnostics(
         n=0 if drawn_log_volume is None else n,
         ess=effective_size(mixture),
+        evaluations=bank_rows,
         max_weight=math.exp(float(mixture.max())),
         pareto_k=pareto_k(mixture),
         realised_rho=(

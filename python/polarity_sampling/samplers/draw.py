@@ -10,15 +10,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Figures about the weights a draw was made from.
-
-    With `label=` they describe the mixture of the classes in the proportions asked for.
-    """
+    """What every sampler says of its draws; each kind of sampler adds its own figures."""
 
     n: int
     """Number of draws; 0 from `sampler.diagnose()`, which draws nothing."""
     ess: float
-    """Effective sample size 1 / Σ p², in rows: how many rows carry the weight. Below n, draws repeat."""
+    """Effective sample size: how many independent draws these are worth; below n they repeat themselves."""
+    evaluations: int
+    """Exact log-volumes these draws rest on; a bank's were paid for when it was built."""
+
+
+@dataclass(frozen=True)
+class BankDiagnostics(Diagnostics):
+    """Figures about the weights that bank rows were drawn with; `ess` is that of the whole bank, 1 / Σ p².
+
+    With `label=` they describe the mixture of the classes in the proportions asked for.
+    """
+
     max_weight: float
     """Largest normalised weight of a row."""
     pareto_k: float
@@ -40,15 +48,24 @@ class Draw:
     """n latents from a sampler, to be used unweighted: `images = generator(draw.latents, draw.labels)`."""
 
     latents: Tensor
-    """float32 [n, K]."""
+    """float32 [n, K], on the CPU."""
     labels: Tensor | None
     """int64 [n], or None for an unconditional generator."""
     log_weights: Tensor
-    """float64 [n]: log of each drawn row's weight in the bank, which sums to one over the bank's usable rows
-    (with `label=`: over those of the row's class)."""
+    """float64 [n]: log of the law drawn from over the law of the proposals, at each draw, up to a constant of
+    the sampler. Zero where proposals are taken as they come. On a bank the constant makes the weights of all
+    usable rows sum to one (with `label=`: those of the row's class)."""
     row_ids: Tensor
-    """int64 [n], the bank's row ids."""
+    """int64 [n]: where a draw comes from. Samplers on a bank: the bank's row id. Samplers that draw latents
+    themselves: the row of the law's stream; SMC: the initial particle that it descends from."""
     diagnostics: Diagnostics
 
     def __len__(self) -> int:
-        return len(self.row_ids)
+        return len(self.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class BankDraw(Draw):
+    """n rows of a bank."""
+
+    diagnostics: BankDiagnostics

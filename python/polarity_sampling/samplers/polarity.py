@@ -13,9 +13,14 @@ from polarity_sampling.errors import PolarityWarning, SamplingError
 from polarity_sampling.laws import Law
 from polarity_sampling.samplers import selection
 from polarity_sampling.samplers.advice import advice
-from polarity_sampling.samplers.arguments import checked_count, checked_rho, checked_seed, checked_top_k
+from polarity_sampling.samplers.arguments import (
+    checked_count,
+    checked_rho_and_ess,
+    checked_seed,
+    checked_top_k,
+)
 from polarity_sampling.samplers.diagnostics import diagnose
-from polarity_sampling.samplers.draw import Diagnostics, Draw
+from polarity_sampling.samplers.draw import BankDiagnostics, BankDraw
 from polarity_sampling.samplers.protocol import BankLike, Label
 from polarity_sampling.samplers.selection import Floats, Ints
 from polarity_sampling.samplers.strata import Stratum, requested_labels, stratify
@@ -26,6 +31,7 @@ from polarity_sampling.samplers.weights import (
     build_tilt,
     effective_size,
     log_ratio,
+    tempered_rho,
     tilted,
 )
 
@@ -39,20 +45,23 @@ class PolaritySampler:
 
     Args:
         bank: N latents with their singular values.
-        rho: polarity, a finite number.
+        rho: polarity, a finite number. "auto": as near to 1, MaGNET, as `min_ess` allows.
         top_k: log-volume over this many leading singular values; None: all that the bank stores.
         target: law to tilt. "base" (what None means): the generator's own latent law, as in the published
             code. "uniform": uniform on `region`, by reweighting where the bank's rows were not drawn so.
+            "proposal": the law that the rows were drawn from, such as a narrower normal.
         region: a uniform law; None: the law the bank was drawn from if that is uniform, else the region that
             holds 99.9% of the base law.
         flagged: "drop" leaves out rows whose log-volume is below the noise floor (they are counted in
             diagnostics.excluded), "keep" takes their floored value.
+        min_ess: temper: move rho towards 0 until the bank's effective sample size is at least this many rows.
+            `sampler.rho` is then what was reached. None: take rho as it is.
 
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: an argument out of range.
         SamplingError: more than 1% of the rows are below the noise floor (the message names a top_k that
-            works), or no row has weight.
+            works), no row has weight, or `min_ess` is not reached even at rho = 0.
 
     Warns:
         PolarityWarning: target="uniform" on a bank whose rows were not drawn from a uniform law.
@@ -61,21 +70,27 @@ class PolaritySampler:
     def __init__(
         self,
         bank: BankLike,
-        rho: float,
+        rho: float | Literal["auto"],
         top_k: int | None = None,
         *,
         target: Target | None = None,
         region: Law | None = None,
         flagged: Flagged = "drop",
+        min_ess: float | None = None,
     ) -> None:
         if flagged not in ("drop", "keep"):
             raise ValueError(f"flagged={flagged!r}: expected 'drop' or 'keep'")
+        wanted = checked_rho_and_ess(rho, min_ess)
         self.bank = bank
-        self.rho = checked_rho(rho)
         self.top_k = checked_top_k(top_k, bank)
         self.flagged: Flagged = flagged
         self._log_ratio = log_ratio(bank, target or "base", region)
         self._tilt = self._tilt_at(self.top_k)
+        self.rho = (
+            wanted
+            if min_ess is None
+            else tempered_rho(self._tilt.log_volume, self._tilt.log_ratio, wanted, min_ess)
+        )
 
     def _tilt_at(self, top_k: int) -> Tilt:
         return build_tilt(self.bank, top_k, self._log_ratio, self.flagged)
@@ -92,10 +107,12 @@ class PolaritySampler:
         weights[torch.from_numpy(self._tilt.rows)] = torch.from_numpy(np.exp(log_weights))
         return weights
 
-    def diagnose(self) -> Diagnostics:
+    def diagnose(self) -> BankDiagnostics:
         """Diagnostics of the weights in joint draws, without drawing: n = 0, realised_rho = rho."""
         strata = stratify(self._tilt, None, 1)
-        return diagnose(strata, [strata[0].log_weights(self.rho)], self.rho, self._tilt.excluded)
+        return diagnose(
+            strata, [strata[0].log_weights(self.rho)], self.rho, len(self.bank), self._tilt.excluded
+        )
 
     def sample(
         self,
@@ -104,7 +121,7 @@ class PolaritySampler:
         label: Label = None,
         replace: bool = True,
         method: Method = "systematic",
-    ) -> Draw:
+    ) -> BankDraw:
         """Draw n latents; the same arguments give the same draw, bit for bit.
 
         Args:
@@ -119,7 +136,7 @@ class PolaritySampler:
             method: with replacement, "systematic" (least variance; shuffled) or "multinomial" (independent).
 
         Returns:
-            Draw with n rows; with `label=` draw i has the i-th class asked for.
+            BankDraw with n rows; with `label=` draw i has the i-th class asked for.
 
         Raises:
             TypeError: an argument of the wrong kind.
@@ -144,7 +161,7 @@ class PolaritySampler:
             log_weights[stratum.slots] = weights[chosen]
             log_volume[stratum.slots] = stratum.log_volume[chosen]
 
-        diagnostics = diagnose(strata, within, self.rho, self._tilt.excluded, log_volume)
+        diagnostics = diagnose(strata, within, self.rho, len(self.bank), self._tilt.excluded, log_volume)
         message = advice(
             strata,
             lambda top_k: stratify(self._tilt_at(top_k), labels, n),
@@ -158,7 +175,7 @@ class PolaritySampler:
             warnings.warn(message, PolarityWarning, stacklevel=2)
         positions = torch.from_numpy(rows)
         row_ids = self.bank.row_ids[positions]
-        return Draw(
+        return BankDraw(
             latents=self.bank.latents(row_ids),
             labels=None if self.bank.labels is None else self.bank.labels[positions],
             log_weights=torch.from_numpy(log_weights),

@@ -19,7 +19,7 @@ from polarity_sampling.laws import Law, Sphere
 from polarity_sampling.samplers.protocol import BankLike
 from polarity_sampling.samplers.selection import Floats, Ints
 
-Target = Literal["base", "uniform"]
+Target = Literal["base", "uniform", "proposal"]
 Flagged = Literal["drop", "keep"]
 
 MAX_EXCLUDED = 0.01
@@ -77,6 +77,31 @@ def effective_size(log_weights: Floats) -> float:
     return math.exp(-logsumexp(2.0 * log_weights))
 
 
+def tempered_rho(log_volume: Floats, log_ratio: Floats, rho: float, min_ess: float) -> float:
+    """The rho nearest to the one asked for, on the way to 0, at which the effective size is at least min_ess.
+
+    Without a ratio the effective size falls with |rho|, so this is the largest |rho| that allows it.
+
+    Raises SamplingError where rho = 0 does not allow it.
+    """
+
+    def suffices(r: float) -> bool:
+        return effective_size(tilted(log_volume, log_ratio, r)) >= min_ess
+
+    if suffices(rho):
+        return rho
+    if not suffices(0.0):
+        raise SamplingError(
+            f"min_ess={min_ess:g}: even at rho=0 the effective sample size is only "
+            f"{effective_size(tilted(log_volume, log_ratio, 0.0)):.3g} rows; build a larger bank"
+        )
+    kept, lost = 0.0, rho
+    while abs(lost - kept) > 1e-6 * abs(rho):
+        middle = 0.5 * (kept + lost)
+        kept, lost = (middle, lost) if suffices(middle) else (kept, middle)
+    return kept
+
+
 def build_tilt(bank: BankLike, top_k: int, log_ratio: Floats, flagged: Flagged) -> Tilt:
     """Collect the rows that can be drawn.
 
@@ -112,9 +137,9 @@ def exclusion_allows(bank: BankLike, top_k: int) -> bool:
 def log_ratio(bank: BankLike, target: Target, region: Law | None) -> Floats:
     """Log target density minus log density of the bank's law, float64 [N], up to a constant.
 
-    target="base" is the generator's own latent law. target="uniform" is uniform on `region`: by default the
-    law the bank was drawn from where that is uniform (then nothing is reweighted), else the region that
-    holds 99.9% of the base law. Latents are read only where a density is needed, and in chunks.
+    target="base" is the generator's own latent law, "proposal" the law the bank's rows were drawn from (then
+    nothing is reweighted). target="uniform" is uniform on `region`: by default the law the bank was drawn
+    from where that is uniform, else the region that holds 99.9% of the base law. Latents are read only where a density is needed, and in chunks.
 
     Raises:
         ValueError: unknown target, a region that is not a uniform law or comes with target="base", or a
@@ -124,15 +149,15 @@ def log_ratio(bank: BankLike, target: Target, region: Law | None) -> Floats:
     Warns:
         PolarityWarning: target="uniform" on rows drawn from a law that is not uniform.
     """
-    if target not in ("base", "uniform"):
-        raise ValueError(f"target={target!r}: expected 'base' or 'uniform'")
-    if region is not None and (target == "base" or not region.uniform):
+    if target not in ("base", "uniform", "proposal"):
+        raise ValueError(f"target={target!r}: expected 'base', 'uniform' or 'proposal'")
+    if region is not None and (target != "uniform" or not region.uniform):
         raise ValueError(
             f"region={region!r} with target={target!r}: a region is a uniform law (ps.Ball, ps.Uniform, "
             "ps.Sphere) and needs target='uniform'"
         )
     law = bank.law
-    wanted = bank.base if target == "base" else region or _default_region(bank)
+    wanted = {"base": bank.base, "proposal": law}.get(target) or region or _default_region(bank)
     if wanted == law:
         return np.zeros(len(bank))
     if isinstance(wanted, Sphere) != isinstance(law, Sphere):
