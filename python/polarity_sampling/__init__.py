@@ -29,6 +29,7 @@ from polarity_sampling.samplers import (
     Draw,
     MagnetSampler,
     PolaritySampler,
+    SMCSampler,
     choose_top_k,
     effective_sample_sizes,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "PolarityError",
     "PolaritySampler",
     "PolarityWarning",
+    "SMCSampler",
     "SamplingError",
     "Sphere",
     "TruncatedNormal",

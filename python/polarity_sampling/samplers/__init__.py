@@ -5,6 +5,7 @@ from polarity_sampling.samplers.draw import BankDiagnostics, BankDraw, Diagnosti
 from polarity_sampling.samplers.magnet import MagnetSampler
 from polarity_sampling.samplers.polarity import PolaritySampler
 from polarity_sampling.samplers.protocol import BankLike, Sampler
+from polarity_sampling.samplers.smc import SMCDiagnostics, SMCDraw, SMCSampler
 
 __all__ = [
     "BankDiagnostics",
@@ -14,6 +15,9 @@ __all__ = [
     "Draw",
     "MagnetSampler",
     "PolaritySampler",
+    "SMCDiagnostics",
+    "SMCDraw",
+    "SMCSampler",
     "Sampler",
     "choose_top_k",
     "effective_sample_sizes",

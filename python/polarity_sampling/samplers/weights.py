@@ -139,7 +139,8 @@ def log_ratio(bank: BankLike, target: Target, region: Law | None) -> Floats:
 
     target="base" is the generator's own latent law, "proposal" the law the bank's rows were drawn from (then
     nothing is reweighted). target="uniform" is uniform on `region`: by default the law the bank was drawn
-    from where that is uniform, else the region that holds 99.9% of the base law. Latents are read only where a density is needed, and in chunks.
+    from where that is uniform, else the region that holds 99.9% of the base law. Latents are read only where
+    a density is needed, and in chunks.
 
     Raises:
         ValueError: unknown target, a region that is not a uniform law or comes with target="base", or a

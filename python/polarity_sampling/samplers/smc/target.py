@@ -1,0 +1,54 @@
+"""What the particles are to follow: p(z) · vol(z)^rho."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polarity_sampling.laws import Law
+from polarity_sampling.samplers.smc.reference import latents_from, reference_dim
+from polarity_sampling.samplers.smc.state import Stream
+
+Evaluate = Callable[[Tensor, Tensor | None], Tensor]
+"""Latents float32 [n, K] and labels [n] -> exact log-volumes float64 [n], NaN below the noise floor."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The law p(z) · vol(z)^rho over latents, or over latents and classes."""
+
+    law: Law
+    """p."""
+    dim: int
+    """K."""
+    rho: float
+    evaluate: Evaluate
+    classes: tuple[int, ...] | None = None
+    """Classes that a latent may have, all equally likely under p; None for an unconditional generator."""
+
+    @property
+    def reference_dim(self) -> int:
+        """R, the number of standard normals that make a latent."""
+        return reference_dim(self.law, self.dim)
+
+    @property
+    def label_count(self) -> int:
+        """One more than the largest class."""
+        return 0 if self.classes is None else 1 + max(self.classes)
+
+    def latents(self, x: Tensor) -> Tensor:
+        return latents_from(self.law, x)
+
+    def log_volume(self, x: Tensor, label: Tensor | None) -> Tensor:
+        return self.evaluate(self.latents(x), label)
+
+    def draw_labels(self, n: int, stream: Stream) -> tuple[Tensor | None, Stream]:
+        """Classes of n points under p, and the stream behind what was read."""
+        if self.classes is None:
+            return None, stream
+        numbers, stream = stream.uniform(n)
+        choice = (numbers * len(self.classes)).long().clamp(max=len(self.classes) - 1)
+        return torch.tensor(self.classes)[choice], stream
