@@ -11,6 +11,7 @@ _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
+from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
@@ -24,6 +25,8 @@ __all__ = [
     "gaussian",
     "gram",
     "kernel_table",
+    "mlp_cotangents",
+    "mlp_tangents",
     "normalize_tangents",
     "scale_tangents",
     "scale_tangents_",

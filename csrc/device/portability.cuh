@@ -61,4 +61,12 @@ POLARITY_DEVICE int64_t thread_index() {
 
 POLARITY_DEVICE int64_t grid_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
+POLARITY_DEVICE int count_bits(uint32_t bits) {
+#ifdef POLARITY_EMULATED
+  return __builtin_popcount(bits);
+#else
+  return __popc(bits);
+#endif
+}
+
 }  // namespace polarity::device

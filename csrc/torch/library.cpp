@@ -12,4 +12,5 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("symmetric_eigenvalues(Tensor a, int top_k) -> Tensor");
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
   m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");
+  m.def("mlp_tangents(Tensor v, Tensor[] weights, Tensor[] factors, bool adjoint) -> Tensor");
 }

@@ -34,7 +34,9 @@ class Backend:
             polarity_ext._C.use_instruction_set(before)
 
     def place(self, value: Any) -> Any:
-        """A tensor on this device with the strides and storage offset it has; others as they are."""
+        """Tensors, in lists too, on this device with the strides and storage offset they have."""
+        if isinstance(value, list):
+            return [self.place(item) for item in value]
         if not isinstance(value, Tensor) or value.device.type == self.device:
             return value
         flat = value.as_strided((value.untyped_storage().nbytes() // value.element_size(),), (1,), 0)

@@ -86,6 +86,16 @@ def softmax_tangents_ref(t: Tensor, y: Tensor) -> Tensor:
     return out
 
 
+def mlp_tangents_ref(v: Tensor, weights: list[Tensor], factors: list[Tensor], adjoint: bool) -> Tensor:
+    """The Jacobian of every sample, multiplied out in float64, times v."""
+    batch = factors[0].shape[0]
+    jacobian = torch.eye(weights[0].shape[1], dtype=torch.float64).expand(batch, -1, -1)
+    for weight, factor in zip(weights, factors, strict=True):
+        jacobian = factor.double()[:, :, None] * (weight.double() @ jacobian)
+    probes = v.double() if v.dim() == 3 else v.double()[:, None].expand(-1, batch, -1)
+    return torch.einsum("bdk,lbd->lbk" if adjoint else "bdk,lbk->lbd", jacobian, probes)
+
+
 def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
     """f and f' in float64: by NumPy and SciPy for float32 input, by mpmath for float64."""
     if x.dtype == torch.float64:

@@ -18,6 +18,7 @@ SCHEMAS = (
     "normalize_tangents",
     "softmax_tangents",
     "symmetric_eigenvalues",
+    "mlp_tangents",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")

@@ -7,6 +7,7 @@ the benchmark (``python -m benchmarks.kernels``). A new op is a new file here an
 from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.gram import GRAM
+from tests.ops.cases.mlp_tangents import MLP_TANGENTS
 from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
@@ -25,6 +26,7 @@ OPS = {
         NORMALIZE_TANGENTS,
         SOFTMAX_TANGENTS,
         SYMMETRIC_EIGENVALUES,
+        MLP_TANGENTS,
     )
 }
 

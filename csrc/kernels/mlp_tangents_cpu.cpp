@@ -1,0 +1,314 @@
+#include "mlp_tangents.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "cpu_isa.h"
+#include "cpu_vector.h"
+#include "parallel.h"
+
+namespace polarity::cpu {
+namespace {
+
+constexpr int64_t kProbes = 64;  // probes that go through the layers together
+constexpr double kDense = 0.85;  // from this part of a layer on, zeros are not worth a gather
+
+// Accumulators of the micro-kernel: rows (probes) by vectors (units), as many as registers hold.
+template <Isa isa>
+struct Micro {
+  static constexpr int kRows = isa == Isa::avx512 ? 8 : 4;
+  static constexpr int kVectors = isa == Isa::baseline ? 2 : 3;
+};
+
+template <Isa isa, typename T>
+constexpr int64_t kColumns = Micro<isa>::kVectors * VectorOf<isa, T>::kWidth;
+
+// Numbers of packed panels.
+template <typename T>
+constexpr int64_t panel_room = (1 << 18) / static_cast<int64_t>(sizeof(T));
+
+int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Some units of a layer: all of them, or those whose factor is not zero.
+struct Units {
+  std::vector<int32_t> index;
+  int64_t count = 0;
+  bool all = true;
+
+  template <typename T>
+  void select(const T* factor, int64_t width) {
+    index.resize(static_cast<size_t>(width));
+    count = 0;
+    for (int64_t i = 0; i < width; ++i) {
+      index[count] = static_cast<int32_t>(i);
+      count += factor == nullptr || factor[i] != T(0);
+    }
+    all = static_cast<double>(count) > kDense * static_cast<double>(width);
+    if (!all) return;
+    for (int64_t i = 0; i < width; ++i) index[i] = static_cast<int32_t>(i);
+    count = width;
+  }
+};
+
+// What one thread needs: probes as rows, units as columns.
+template <typename T>
+struct Workspace {
+  int64_t stride;                 // of the rows of a state
+  std::unique_ptr<T[]> state[2];  // probes before and behind a layer
+  std::unique_ptr<T[]> panels;    // of a matrix, [inputs][columns] each, gathered
+  std::unique_ptr<T[]> factor;    // of the units in use
+  std::unique_ptr<T[]> tile;      // a result that does not fill its place
+  Units units[2];
+
+  Workspace(const MlpChain<T>& chain, int64_t rows, int64_t columns) {
+    const int64_t widest = *std::max_element(chain.width, chain.width + chain.layers + 1);
+    stride = rounded_up(widest, columns);
+    for (auto& values : state) values.reset(new T[kProbes * stride]());
+    panels.reset(new T[std::max(panel_room<T>, widest * columns)]);
+    factor.reset(new T[stride]());
+    tile.reset(new T[rows * columns]());
+  }
+};
+
+// c = (a panel) * factor for Micro::kRows rows of a and `vectors` vectors of columns.
+template <Isa isa, int vectors, typename T>
+POLARITY_INLINE void multiply_micro(const T* a, int64_t a_stride, const T* panel, int64_t depth,
+                                    const T* factor, T* c, int64_t c_stride) {
+  using V = Vector<isa, T>;
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  constexpr int kRows = Micro<isa>::kRows;
+  V sum[kRows][vectors] = {};
+  for (int64_t k = 0; k < depth; ++k, panel += kColumns<isa, T>) {
+    V column[vectors];
+    for (int v = 0; v < vectors; ++v) {
+      column[v] = *reinterpret_cast<const V*>(panel + v * kWidth);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * a_stride + k] * column[v];
+    }
+  }
+  for (int v = 0; v < vectors; ++v) {
+    const V scale = *reinterpret_cast<const V*>(factor + v * kWidth);
+    for (int r = 0; r < kRows; ++r) {
+      *reinterpret_cast<V*>(c + r * c_stride + v * kWidth) = sum[r][v] * scale;
+    }
+  }
+}
+
+template <Isa isa, typename T>
+POLARITY_INLINE void multiply_tile(int64_t vectors, const T* a, int64_t a_stride, const T* panel,
+                                   int64_t depth, const T* factor, T* c, int64_t c_stride) {
+  if constexpr (Micro<isa>::kVectors == 3) {
+    if (vectors == 3) {
+      return multiply_micro<isa, 3>(a, a_stride, panel, depth, factor, c, c_stride);
+    }
+  }
+  if (vectors == 2) return multiply_micro<isa, 2>(a, a_stride, panel, depth, factor, c, c_stride);
+  multiply_micro<isa, 1>(a, a_stride, panel, depth, factor, c, c_stride);
+}
+
+// panels[j / columns][k][j % columns] = matrix[inputs[k], outputs[first + j]] for j < count, and
+// zero beyond: rows are read from end to end.
+template <Isa isa, typename T>
+POLARITY_INLINE void pack(const T* matrix, int64_t width, const Units& inputs, const Units& outputs,
+                          int64_t first, int64_t count, T* panels) {
+  constexpr int64_t kWide = kColumns<isa, T>;
+  for (int64_t k = 0; k < inputs.count; ++k) {
+    const T* row = matrix + inputs.index[k] * width;
+    for (int64_t start = 0; start < count; start += kWide) {
+      T* target = panels + start * inputs.count + k * kWide;
+      const int64_t used = std::min(kWide, count - start);
+      if (!outputs.all) {
+        const int32_t* chosen = outputs.index.data() + first + start;
+        for (int64_t j = 0; j < used; ++j) target[j] = row[chosen[j]];
+      } else if (used == kWide) {
+        std::copy_n(row + first + start, kWide, target);
+      } else {
+        std::copy_n(row + first + start, used, target);
+      }
+      for (int64_t j = used; j < kWide; ++j) target[j] = T(0);
+    }
+  }
+}
+
+// factors[j] = factor[outputs[j]], or one.
+template <typename T>
+POLARITY_INLINE void pack_factor(const T* factor, const Units& units, T* factors) {
+  for (int64_t j = 0; j < units.count; ++j) factors[j] = factor ? factor[units.index[j]] : T(1);
+}
+
+// state[r][k] = source[r][units[k]] * factor[units[k]]: what enters the first gathered layer.
+template <typename T>
+POLARITY_INLINE void gather(const T* source, int64_t source_stride, int64_t rows, const T* factor,
+                            const Units& units, Workspace<T>& work, T* state) {
+  pack_factor(factor, units, work.factor.get());
+  const T* scale = work.factor.get();
+  const int32_t* index = units.index.data();
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* from = source + r * source_stride;
+    T* to = state + r * work.stride;
+    if (units.all) {
+      for (int64_t k = 0; k < units.count; ++k) to[k] = from[k] * scale[k];
+    } else {
+      for (int64_t k = 0; k < units.count; ++k) to[k] = from[index[k]] * scale[k];
+    }
+  }
+}
+
+// One layer of one sample: state (rows of units `inputs`) to c, whose columns are the units
+// `outputs` where `scatter` is off, and those of the whole layer where it is on.
+template <Isa isa, typename T>
+POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, const T* state,
+                           int64_t rows, const Units& inputs, const Units& outputs,
+                           Workspace<T>& work, T* c, int64_t c_stride, bool scatter) {
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  constexpr int64_t kRows = Micro<isa>::kRows;
+  constexpr int64_t kWide = kColumns<isa, T>;
+  pack_factor(factor, outputs, work.factor.get());
+  // As many panels as stay in the second-level cache are packed together.
+  const int64_t packed =
+      std::max<int64_t>(1, panel_room<T> / (kWide * std::max<int64_t>(1, inputs.count))) * kWide;
+  for (int64_t first = 0; first < outputs.count; first += kWide) {
+    const int64_t count = std::min(kWide, outputs.count - first);
+    const int64_t vectors = (count + kWidth - 1) / kWidth;
+    const int64_t start = first % packed;
+    if (start == 0) {
+      pack<isa>(matrix, width, inputs, outputs, first, std::min(packed, outputs.count - first),
+                work.panels.get());
+    }
+    const T* panel = work.panels.get() + start * inputs.count;
+    for (int64_t row = 0; row < rows; row += kRows) {
+      const T* a = state + row * work.stride;
+      const T* scale = work.factor.get() + first;
+      if (!scatter || (outputs.all && count == vectors * kWidth && row + kRows <= rows)) {
+        multiply_tile<isa>(vectors, a, work.stride, panel, inputs.count, scale,
+                           c + row * c_stride + first, c_stride);
+        continue;
+      }
+      T* tile = work.tile.get();
+      multiply_tile<isa>(vectors, a, work.stride, panel, inputs.count, scale, tile, kWide);
+      for (int64_t r = 0; r < std::min(kRows, rows - row); ++r) {
+        T* target = c + (row + r) * c_stride;
+        for (int64_t j = 0; j < count; ++j) {
+          target[outputs.index[first + j]] = tile[r * kWide + j];
+        }
+      }
+    }
+  }
+}
+
+// The factors of sample b behind layer i (before the first one where i is 0), or null.
+template <typename T>
+POLARITY_INLINE const T* factor_of(const MlpChain<T>& chain, int i, int64_t b) {
+  return chain.factor[i] ? chain.factor[i] + b * chain.width[i] : nullptr;
+}
+
+// Probes first .. first + rows of sample b. `shared` is M_1^T v of those probes where all samples
+// have the same v, else null.
+template <Isa isa, typename T>
+POLARITY_INLINE void sample(const MlpChain<T>& chain, const T* shared, int64_t b, int64_t first,
+                            int64_t rows, Workspace<T>& work) {
+  const int start = shared ? 1 : 0;
+  const T* source = shared ? shared : chain.v + first * chain.v_probe + b * chain.v_batch;
+  T* state = work.state[0].get();
+  T* next = work.state[1].get();
+  work.units[0].select(factor_of(chain, start, b), chain.width[start]);
+  gather(source, shared ? chain.width[1] : chain.v_probe, rows, factor_of(chain, start, b),
+         work.units[0], work, state);
+  for (int i = start; i < chain.layers; ++i) {
+    Units& inputs = work.units[(i - start) % 2];
+    Units& outputs = work.units[(i - start + 1) % 2];
+    const int64_t width = chain.width[i + 1];
+    outputs.select(factor_of(chain, i + 1, b), width);
+    if (i + 1 < chain.layers) {
+      layer<isa>(chain.matrix[i], width, factor_of(chain, i + 1, b), state, rows, inputs, outputs,
+                 work, next, work.stride, false);
+      std::swap(state, next);
+      continue;
+    }
+    T* out = chain.out + (first * chain.batch + b) * width;
+    const int64_t stride = chain.batch * width;
+    for (int64_t r = 0; r < rows && !outputs.all; ++r) std::fill_n(out + r * stride, width, T(0));
+    layer<isa>(chain.matrix[i], width, factor_of(chain, i + 1, b), state, rows, inputs, outputs,
+               work, out, stride, true);
+  }
+}
+
+// Items begin .. end of (tile of probes, sample).
+template <Isa isa, typename T>
+POLARITY_INLINE void samples_body(const MlpChain<T>& chain, const T* shared, int64_t begin,
+                                  int64_t end) {
+  Workspace<T> work(chain, Micro<isa>::kRows, kColumns<isa, T>);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t first = item / chain.batch * kProbes;
+    sample<isa>(chain, shared ? shared + first * chain.width[1] : nullptr, item % chain.batch,
+                first, std::min(kProbes, chain.probes - first), work);
+  }
+}
+POLARITY_ISA_VARIANTS(samples,
+                      (const MlpChain<float>& chain, const float* shared, int64_t begin,
+                       int64_t end),
+                      (chain, shared, begin, end))
+POLARITY_ISA_VARIANTS(samples,
+                      (const MlpChain<double>& chain, const double* shared, int64_t begin,
+                       int64_t end),
+                      (chain, shared, begin, end))
+
+// Whether the product with the first matrix serves all samples.
+template <typename T>
+bool shares_first_layer(const MlpChain<T>& chain) {
+  return chain.v_batch == 0 && chain.batch > 1 && chain.factor[0] == nullptr && chain.layers > 1;
+}
+
+template <typename T>
+void run(const MlpChain<T>& chain, const T* shared) {
+  const int64_t tiles = (chain.probes + kProbes - 1) / kProbes;
+  parallel_for(tiles * chain.batch, 1,
+               [&](int64_t begin, int64_t end) { samples(chain, shared, begin, end); });
+}
+
+}  // namespace
+
+template <typename T>
+double mlp_tangents_share(const MlpChain<T>& chain) {
+  constexpr double kGather = 8.0;  // multiplications that pay for one gathered number of a matrix
+  const int first = shares_first_layer(chain) ? 1 : 0;
+  const double probes = static_cast<double>(chain.probes);
+  double work = 0.0, dense = 0.0;
+  std::vector<double> active(static_cast<size_t>(chain.layers + 1));
+  for (int64_t b = 0; b < chain.batch; ++b) {
+    for (int i = first; i <= chain.layers; ++i) {
+      const T* factor = chain.factor[i];
+      const int64_t width = chain.width[i];
+      active[i] = static_cast<double>(
+          factor ? width - std::count(factor + b * width, factor + (b + 1) * width, T(0)) : width);
+    }
+    for (int i = first; i < chain.layers; ++i) {
+      work += active[i] * active[i + 1] * (probes + kGather);
+      dense += static_cast<double>(chain.width[i] * chain.width[i + 1]) * probes;
+    }
+  }
+  return dense > 0.0 ? work / dense : 0.0;
+}
+
+template <typename T>
+void mlp_tangents(const MlpChain<T>& chain) {
+  if (chain.probes * chain.batch * chain.width[chain.layers] == 0) return;
+  if (!shares_first_layer(chain)) return run<T>(chain, nullptr);
+  MlpChain<T> front = chain;
+  front.layers = 1;
+  front.batch = 1;
+  front.factor[1] = nullptr;
+  const std::unique_ptr<T[]> product(new T[chain.probes * chain.width[1]]);
+  front.out = product.get();
+  run<T>(front, nullptr);
+  run<T>(chain, product.get());
+}
+
+template double mlp_tangents_share<float>(const MlpChain<float>&);
+template double mlp_tangents_share<double>(const MlpChain<double>&);
+template void mlp_tangents<float>(const MlpChain<float>&);
+template void mlp_tangents<double>(const MlpChain<double>&);
+
+}  // namespace polarity::cpu

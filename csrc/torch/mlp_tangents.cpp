@@ -1,0 +1,185 @@
+#include "../kernels/mlp_tangents.h"
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "../kernels/scale_tangents.h"
+#include "check.h"
+
+namespace polarity {
+namespace {
+
+// Weights are [out, in]. Tangents go through them in order, with factors[i] behind weights[i];
+// cotangents through their transposes in reverse order, with factors[i] before weights[i].
+struct Perceptron {
+  const char* name;
+  std::vector<Tensor> matrices;  // [in, out] of every step
+  std::vector<Tensor> factors;   // [B, width] of every width, undefined where there is none
+  std::vector<int64_t> widths;
+};
+
+Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
+                const std::vector<Tensor>& factors, bool adjoint) {
+  const char* name = adjoint ? "mlp_cotangents" : "mlp_tangents";
+  const char* argument = adjoint ? "u" : "v";
+  check_floating(v, name, argument);
+  const size_t layers = weights.size();
+  STD_TORCH_CHECK(layers >= 1 && layers <= static_cast<size_t>(kMlpLayers), name, ": there are ",
+                  layers, " weights; it takes 1 to ", kMlpLayers, " (call it once for each part)");
+  STD_TORCH_CHECK(factors.size() == layers, name, ": there are ", layers, " weights and ",
+                  factors.size(), " factors; every weight needs the factor behind it");
+  Perceptron mlp{name, {}, {}, {}};
+  for (size_t i = 0; i < layers; ++i) {
+    const std::string at = "[" + std::to_string(i) + "]";
+    check_same(v, argument, weights[i], ("weights" + at).c_str(), name);
+    check_same(v, argument, factors[i], ("factors" + at).c_str(), name);
+    STD_TORCH_CHECK(
+        weights[i].dim() == 2 && (i == 0 || weights[i].size(1) == weights[i - 1].size(0)), name,
+        ": weights", at, " must be [out, in], with in the out of the one before, got ",
+        shape_of(weights[i]));
+    STD_TORCH_CHECK(factors[i].dim() == 2 && factors[i].size(1) == weights[i].size(0) &&
+                        factors[i].size(0) == factors[0].size(0),
+                    name, ": factors", at, " must be [B, out] with the out of weights", at, ", ",
+                    weights[i].size(0), ", and one B for all, got ", shape_of(factors[i]));
+  }
+  const Tensor none;
+  for (size_t step = 0; step < layers; ++step) {
+    const size_t i = adjoint ? layers - 1 - step : step;
+    mlp.matrices.push_back(adjoint ? weights[i] : torch::stable::transpose(weights[i], 0, 1));
+    mlp.widths.push_back(mlp.matrices.back().size(0));
+  }
+  mlp.widths.push_back(mlp.matrices.back().size(1));
+  for (size_t step = 0; step <= layers; ++step) {
+    const bool has = adjoint ? step < layers : step > 0;
+    const size_t i = adjoint ? layers - 1 - step : step - 1;
+    mlp.factors.push_back(has ? torch::stable::contiguous(factors[i]) : none);
+  }
+  const int64_t batch = factors[0].size(0);
+  const bool match = (v.dim() == 2 || (v.dim() == 3 && v.size(1) == batch)) &&
+                     v.size(v.dim() - 1) == mlp.widths[0];
+  STD_TORCH_CHECK(match, name, ": ", argument, " must be [L, ", mlp.widths[0], "] or [L, ", batch,
+                  ", ", mlp.widths[0], "], got ", shape_of(v));
+  return mlp;
+}
+
+template <typename T>
+MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) {
+  MlpChain<T> chain{};
+  chain.layers = static_cast<int>(mlp.matrices.size());
+  chain.probes = out.size(0);
+  chain.batch = out.size(1);
+  for (int i = 0; i <= chain.layers; ++i) {
+    chain.width[i] = mlp.widths[i];
+    chain.factor[i] = mlp.factors[i].defined() ? input<T>(mlp.factors[i]) : nullptr;
+  }
+  chain.v = input<T>(v);
+  chain.v_probe = v.stride(0);
+  chain.v_batch = v.dim() == 3 ? v.stride(1) : 0;
+  chain.out = output<T>(out);
+  return chain;
+}
+
+// The matrices as the kernels read them; the caller keeps what is returned until they are through.
+template <typename T>
+std::vector<Tensor> attach_matrices(MlpChain<T>& chain, const Perceptron& mlp) {
+  std::vector<Tensor> dense;
+  for (int i = 0; i < chain.layers; ++i) {
+    dense.push_back(torch::stable::contiguous(mlp.matrices[i]));
+    chain.matrix[i] = input<T>(dense.back());
+  }
+  return dense;
+}
+
+// v itself where its last dimension is dense, else a copy.
+Tensor dense_rows(const Tensor& v) {
+  const int64_t last = v.dim() - 1;
+  return v.size(last) <= 1 || v.stride(last) == 1 ? v : torch::stable::contiguous(v);
+}
+
+Tensor new_out(const Tensor& v, const Perceptron& mlp, const std::vector<Tensor>& factors) {
+  const std::array<int64_t, 3> sizes{v.size(0), factors[0].size(0), mlp.widths.back()};
+  return torch::stable::new_empty(v, {sizes.data(), sizes.size()});
+}
+
+// A matrix product for all samples at once, then its factor, layer by layer: where there is little
+// to drop. `scale(t, factor, out, layout)` is the kernel of scale_tangents.
+template <typename T, class Scale>
+Tensor layer_by_layer(const Tensor& v, const Perceptron& mlp, int64_t batch, const Scale& scale) {
+  const int64_t probes = v.size(0);
+  Tensor t = v;
+  bool is_shared = v.dim() == 2;  // still one for all samples
+  const auto apply_factor = [&](size_t i) {
+    if (!mlp.factors[i].defined()) return;
+    const int64_t size = mlp.widths[i];
+    const std::array<int64_t, 3> sizes{probes, batch, size};
+    // In place, except on what the caller or all samples share.
+    const bool is_own = i > 0 && !is_shared;
+    const Tensor out = is_own ? t : torch::stable::new_empty(t, {sizes.data(), sizes.size()});
+    const int64_t t_batch = is_shared ? 0 : t.stride(1);
+    scale(input<T>(t), input<T>(mlp.factors[i]), output<T>(out),
+          TangentLayout{probes, batch, size, t.stride(0), t_batch, batch * size, size, size});
+    t = out;
+    is_shared = false;
+  };
+  apply_factor(0);
+  for (size_t i = 0; i < mlp.matrices.size(); ++i) {
+    t = torch::stable::matmul(t, mlp.matrices[i]);
+    apply_factor(i + 1);
+  }
+  return t;  // of all samples, since some step has a factor
+}
+
+Tensor mlp_cpu(const Tensor& v_in, const std::vector<Tensor>& weights,
+               const std::vector<Tensor>& factors, bool adjoint) {
+  const Perceptron mlp = read(v_in, weights, factors, adjoint);
+  const Tensor v = dense_rows(v_in);
+  Tensor out = new_out(v, mlp, factors);
+  for_type(v, [&](auto zero) {
+    using T = decltype(zero);
+    MlpChain<T> chain = chain_of<T>(v, mlp, out);
+    constexpr double kWorth = 0.7;  // library products are that much closer to the machine's limit
+    if (cpu::mlp_tangents_share(chain) < kWorth) {
+      const std::vector<Tensor> matrices = attach_matrices(chain, mlp);
+      cpu::mlp_tangents(chain);
+    } else {
+      out = layer_by_layer<T>(v, mlp, chain.batch, [](auto... a) { cpu::scale_tangents<T>(a...); });
+    }
+  });
+  return out;
+}
+
+#ifdef POLARITY_WITH_CUDA
+Tensor mlp_cuda(const Tensor& v_in, const std::vector<Tensor>& weights,
+                const std::vector<Tensor>& factors, bool adjoint) {
+  const torch::stable::accelerator::DeviceGuard guard(v_in.get_device_index());
+  const Perceptron mlp = read(v_in, weights, factors, adjoint);
+  const Tensor v = dense_rows(v_in);
+  Tensor out = new_out(v, mlp, factors);
+  void* stream = current_cuda_stream(v.get_device_index());
+  for_type(v, [&](auto zero) {
+    using T = decltype(zero);
+    MlpChain<T> chain = chain_of<T>(v, mlp, out);
+    if (cuda::mlp_tangents_fits(chain)) {
+      const std::vector<Tensor> matrices = attach_matrices(chain, mlp);
+      cuda::mlp_tangents(chain, stream);
+    } else {
+      out = layer_by_layer<T>(v, mlp, chain.batch,
+                              [&](auto... a) { cuda::scale_tangents<T>(a..., stream); });
+    }
+  });
+  return out;
+}
+#endif
+
+}  // namespace
+}  // namespace polarity
+
+STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {
+  m.impl("mlp_tangents", TORCH_BOX(&polarity::mlp_cpu));
+}
+#ifdef POLARITY_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(polarity, CUDA, m) {
+  m.impl("mlp_tangents", TORCH_BOX(&polarity::mlp_cuda));
+}
+#endif
