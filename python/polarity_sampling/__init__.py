@@ -33,7 +33,15 @@ from polarity_sampling.samplers import (
     choose_top_k,
     effective_sample_sizes,
 )
-from polarity_sampling.volume import LogVolume, log_volume
+from polarity_sampling.volume import (
+    LocalGeometry,
+    LogVolume,
+    OutputEntropy,
+    local_complexity,
+    local_geometry,
+    log_volume,
+    output_entropy,
+)
 
 __version__ = "0.1.0"
 
@@ -48,10 +56,12 @@ __all__ = [
     "GeneratorError",
     "JacobianOperator",
     "Law",
+    "LocalGeometry",
     "LogVolume",
     "MagnetSampler",
     "ModelError",
     "Normal",
+    "OutputEntropy",
     "PolarityError",
     "PolaritySampler",
     "PolarityWarning",
@@ -63,6 +73,9 @@ __all__ = [
     "choose_top_k",
     "effective_sample_sizes",
     "jacobian",
+    "local_complexity",
+    "local_geometry",
     "log_volume",
     "models",
+    "output_entropy",
 ]

@@ -1,7 +1,11 @@
-"""Every small dense factorisation of the package, batched, in float64: the place to put faster kernels."""
+"""Every small dense factorisation of the package, batched, in float64: by compiled kernels where there are any."""
 
 import torch
 from torch import Tensor
+
+import polarity_ext
+
+_SMALL = 128  # as far as the compiled eigensolver goes
 
 import polarity_ext
 
@@ -9,6 +13,8 @@ import polarity_ext
 def eigenvalues(matrices: Tensor) -> Tensor:
     """Eigenvalues [B, n] of symmetric matrices [B, n, n], descending."""
     if matrices.shape[-1] <= 128:
+        return polarity_ext.symmetric_eigenvalues(matrices)
+    if matrices.shape[-1] <= _SMALL:
         return polarity_ext.symmetric_eigenvalues(matrices)
     values: Tensor = torch.linalg.eigvalsh(matrices)
     return values.flip(-1)

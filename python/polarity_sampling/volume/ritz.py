@@ -17,7 +17,8 @@ By the Schur complement that is below u as soon as
 
 The smallest such u is the bound. For an isolated theta_i it is theta_i + |r_i|^2 / (theta_i - nu) to first
 order; within a cluster the residuals of the cluster add up, so no separation inside a cluster is needed.
-The classical bounds are theorems 11.5 and 11.7 of Parlett, The Symmetric Eigenvalue Problem (1980).
+The classical bounds by residuals and gaps are in B. N. Parlett, The Symmetric Eigenvalue Problem (1980),
+chapter 11.
 """
 
 from dataclasses import dataclass
