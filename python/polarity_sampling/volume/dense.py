@@ -1,4 +1,4 @@
-"""Every small dense factorisation of the package, batched, in float64: by compiled kernels where there are any."""
+"""Every small dense factorisation of the package, batched, in float64; the place for compiled kernels."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,6 @@ from torch import Tensor
 import polarity_ext
 
 _SMALL = 128  # as far as the compiled eigensolver goes
-
-import polarity_ext
 
 
 def eigenvalues(matrices: Tensor) -> Tensor:

@@ -139,7 +139,8 @@ def output_entropy(
             raise GeneratorError(
                 f"{generator.name}: {thin.numel()} of {rows.numel()} latents have a Jacobian of rank "
                 f"{int(thin.min())} to {int(thin.max())}, below the latent dimension "
-                f"{directions(generator)}: samples have no density of that dimension, and no entropy. See local_geometry for the ranks"
+                f"{directions(generator)}: samples have no density of that dimension, and no entropy. See "
+                "local_geometry for the ranks"
             )
         terms.append(-geometry.log_density)
         errors.append(geometry.error)

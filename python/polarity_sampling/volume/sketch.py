@@ -32,10 +32,11 @@ def gaussian_sketch(operator: LinearOperator, rows: int, *, seed: int = 0) -> Sk
     """Sum of all K log singular values from products of the adjoint with `rows` Gaussian vectors.
 
     For S [s, D] standard normal, s >= K, and J of full rank, 1/2 log det((S J)^T S J) exceeds the truth by
-    1/2 sum over i = 0 .. K - 1 of log chi^2_(s - i), whatever J is (R. J. Muirhead, Aspects of
-    Multivariate Statistical Theory, 1982, theorem 3.2.15). Its mean is taken off and its tail bounded by Chernoff's inequality. It saves memory (s K numbers
-    a latent instead of D K; S is generated block by block), not products, and its standard deviation is
-    sqrt(1/2 log(s / (s - K))): 0.59 nats at s = 2 K. Full volume only: no single sigma follows from it.
+    1/2 sum over i = 0 .. K - 1 of log chi^2_(s - i), whatever J is (R. J. Muirhead, Aspects of Multivariate
+    Statistical Theory, 1982, theorem 3.2.15). Its mean is taken off and its tail bounded by Chernoff's
+    inequality. It saves memory (s K numbers a latent instead of D K; S is generated block by block), not
+    products, and its standard deviation is sqrt(1/2 log(s / (s - K))): 0.59 nats at s = 2 K. Full volume
+    only: no single sigma follows from it.
 
     Raises:
         ValueError: fewer rows than K.
