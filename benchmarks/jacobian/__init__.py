@@ -1,0 +1,1 @@
+"""Times of whole Jacobian products beside every other way to form them in torch."""
