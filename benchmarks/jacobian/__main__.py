@@ -1,10 +1,10 @@
 """``python -m benchmarks.jacobian``: J @ V and J^T @ U of whole generators beside torch.func, in one run.
 
-For each workload (benchmarks/jacobian/models.py): all K columns of the Jacobian of a batch, and K products with
-its transpose, from latents to result. Beside ours the fastest of vmap(jacfwd), chunked vmap(jvp) with its best
-chunk, torch.compile of that, and jacrev; all in turns. The bound is the flops of all tangents (matrix products
-and convolutions of a forward pass, K times) at the rate of a float32 matrix product of n = 2048 in the same
-turns. Ratios of one run mean something; times of a busy machine do not.
+For each workload (benchmarks/jacobian/models.py): all K columns of the Jacobian of a batch, and K products
+with its transpose, from latents to result. Beside ours the fastest of vmap(jacfwd), chunked vmap(jvp) with
+its best chunk, torch.compile of that, and jacrev; all in turns. The bound is the flops of all tangents
+(matrix products and convolutions of a forward pass, K times) at the rate of a float32 matrix product of
+n = 2048 in the same turns. Ratios of one run mean something; times of a busy machine do not.
 """
 
 import argparse

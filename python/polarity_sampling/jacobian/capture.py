@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.modulation import share_kernels
 from polarity_sampling.jacobian.stage import Call, Operand
 
 aten = torch.ops.aten
@@ -75,6 +76,7 @@ def capture(generator: Generator, z: Tensor, label: Tensor | None) -> Capture:
         recorded.recompile()
         # Two passes, because custom autograd functions are refused under functionalize but can be recorded.
         recorded = make_fx(functionalize(recorded, remove="mutations"))(*inputs)
+        recorded = share_kernels(recorded, inputs)
     recorded.graph.eliminate_dead_code()
     graph = recorded.graph
     operands = _evaluate(recorded, inputs)
