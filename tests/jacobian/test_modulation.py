@@ -1,4 +1,4 @@
-"""Modulated convolutions as they are written in the wild: one shared kernel, the same samples and derivatives."""
+"""Modulated convolutions in the forms found in the wild: one shared kernel, the same derivatives."""
 
 import polarity_sampling as ps
 import pytest

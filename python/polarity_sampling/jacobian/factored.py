@@ -120,7 +120,7 @@ class Factored:
         return Factored(self.constant, self.factors, tuple(map(tuple, merged)))
 
     def summed(self, dims: Sequence[int], keepdim: bool) -> Tensor | None:
-        """The sum over dimensions, of which a factor varies over one, as a matrix product with the constant."""
+        """The sum over dimensions where some factor varies, as a matrix product with the constant."""
         if not self.plain:
             return None
         sizes, rank = self.sizes, self.constant.ndim

@@ -1,10 +1,10 @@
 """Modulated convolutions with one kernel for all samples, whichever way they are written.
 
-StyleGAN2 multiplies a constant kernel w by factors of each sample, s over its inputs and d over its outputs, and
-convolves every sample with a kernel of its own (Karras et al. 2020, arXiv 1912.04958, section 2.2). The tangents
-of these kernels are as large as the kernels, for every sample and probe. But conv(x, w s d) = d conv(x s, w), and
-the norm that d comes from is sum((w s)²) = s² @ sum(w²). So products of a constant and small factors are carried
-along unmultiplied (`Factored`) until a convolution or a sum takes them apart, or something else multiplies them.
+StyleGAN2 multiplies a constant kernel w by factors of each sample, s over its inputs and d over its outputs,
+and convolves every sample with a kernel of its own (Karras et al. 2020, arXiv 1912.04958, section 2.2). The
+tangents of these kernels are as large as the kernels, for every sample and probe. But conv(x, w s d) =
+d conv(x s, w), and the norm that d comes from is sum((w s)²) = s² @ sum(w²). So products of a constant and
+small factors are carried along unmultiplied (`Factored`) until a convolution or a sum takes them apart.
 """
 
 import math
@@ -30,24 +30,35 @@ _RESHAPES = {
 
 def share_kernels(recorded: GraphModule, inputs: Sequence[Tensor]) -> GraphModule:
     """The same function of the inputs with shared kernels wherever samples had their own."""
-    rewriter = _Rewriter(recorded)
-    rewritten = make_fx(rewriter.run)(*inputs)
+    varying = _varying(recorded)
+    scaled = (n.all_input_nodes for n in varying if n.target is aten.mul.Tensor)
+    if all(varying.issuperset(operands) for operands in scaled):
+        return recorded  # no constant is scaled by anything
+    rewriter = _Rewriter(recorded, varying)
+    rewritten: GraphModule = make_fx(rewriter.run)(*inputs)
     return rewritten if rewriter.found else recorded
+
+
+def _varying(recorded: GraphModule) -> set[Node]:
+    """Nodes that depend on the inputs."""
+    found: set[Node] = set()
+    for node in recorded.graph.nodes:
+        if node.op == "placeholder" or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 class _Rewriter(Interpreter):
     """Runs a graph; values may be `Factored`, and are multiplied out for operators without a rule."""
 
-    def __init__(self, recorded: GraphModule) -> None:
+    def __init__(self, recorded: GraphModule, varying: set[Node]) -> None:
         super().__init__(recorded, garbage_collect_values=False)
         self.found = False
-        self._varying: set[Node] = set()
+        self._varying = varying
         self.apart: dict[Node, Tensor] = {}
         """What a rewritten convolution returned before samples and channels were merged again."""
 
     def run_node(self, n: Node) -> Any:
-        if n.op == "placeholder" or any(source in self._varying for source in n.all_input_nodes):
-            self._varying.add(n)
         if n.op != "call_function" or n not in self._varying:
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
@@ -56,25 +67,27 @@ class _Rewriter(Interpreter):
         if result is None:
             args, kwargs = pytree.tree_map_only(Factored, lambda value: value.tensor, (args, kwargs))
             # What was rewritten may lie in memory differently, so that a view is not always possible.
-            result = args[0].reshape(args[1]) if n.target in _VIEWS else n.target(*args, **kwargs)
+            operator: Any = aten.reshape.default if n.target in _VIEWS else n.target
+            result = operator(*args, **kwargs)
         return result
 
     def constant(self, argument: Any) -> bool:
         return isinstance(argument, Node) and argument not in self._varying
 
-    def reshaped(self, node: Node, shape: Sequence[int]) -> Tensor:
+    def reshaped(self, node: Any, shape: Sequence[int]) -> Tensor:
         """The value of a node in another shape: what it was reshaped from, if that had this shape."""
-        source: Any = node
+        source = node
         while isinstance(source, Node):
             value = self.apart.get(source, self.env[source])
             if isinstance(value, Tensor) and list(value.shape) == list(shape):
                 return value
             source = source.args[0] if source.target in _RESHAPES else None
-        return self.env[node].reshape(shape)
+        result: Tensor = self.env[node].reshape(shape)
+        return result
 
     def convolve(self, node: Node, args: tuple[Any, ...]) -> Tensor | None:
         x, weight, bias, stride, padding, dilation, transposed, output_padding, groups = args
-        if not isinstance(weight, Factored) or (x.shape[0] != 1 and groups != 1):
+        if not isinstance(weight, Factored) or isinstance(x, Factored) or (x.shape[0] != 1 and groups != 1):
             return None
         parts = _take_apart(weight, groups, transposed)
         if parts is None:
@@ -94,7 +107,8 @@ class _Rewriter(Interpreter):
             y = y + bias.reshape(groups, -1, *ones)
         self.found = True
         self.apart[node] = y
-        return y if groups == 1 else y.reshape(1, -1, *y.shape[2:])
+        merged: Tensor = y if groups == 1 else y.reshape(1, -1, *y.shape[2:])
+        return merged
 
 
 def _take_apart(
@@ -106,14 +120,13 @@ def _take_apart(
     """
     sizes = weight.sizes
     front, second = weight.merged[0], weight.merged[1]
-    cut = max(
-        (n for n in range(len(front) + 1) if math.prod(sizes[d] for d in front[:n]) == groups), default=None
-    )
-    if cut is None or any(weight.constant.shape[dim] != 1 for dim in front[:cut]):
+    cuts = [n for n in range(len(front) + 1) if math.prod(sizes[d] for d in front[:n]) == groups]
+    if not cuts or any(weight.constant.shape[dim] != 1 for dim in front[: cuts[-1]]):
         return None
-    samples, first = front[:cut], front[cut:]
+    samples, first = front[: cuts[-1]], front[cuts[-1] :]
     inputs, outputs = (first, second) if transposed else (second, first)
-    into, out_of = [], []
+    into: list[Tensor] = []
+    out_of: list[Tensor] = []
     for factor in weight.factors:
         varies = {dim for dim, size in enumerate(factor.shape) if size != 1}
         for dims, scales in ((outputs, out_of), (inputs, into)):
@@ -142,11 +155,10 @@ def _multiply(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: di
         return None
     if rewriter.constant(places[1]):
         first, second, places = second, first, places[::-1]
-    if not rewriter.constant(places[0]) or second.numel() == math.prod(
-        torch.broadcast_shapes(first.shape, second.shape)
-    ):
+    if not rewriter.constant(places[0]):
         return None
-    return Factored.of(first, (second,))
+    product = Factored.of(first, (second,))
+    return None if product.sizes.numel() == second.numel() else product
 
 
 def _divide(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -170,9 +182,8 @@ def _sum(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: dict[st
     if total is None:
         return None
     rewriter.found = True
-    return (
-        total if node.target is aten.sum.dim_IntList else total / math.prod(value.sizes[dim] for dim in dims)
-    )
+    count = math.prod(value.sizes[dim] for dim in dims)
+    return total if node.target is aten.sum.dim_IntList else total / count
 
 
 def _permute(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -190,7 +201,8 @@ def _permute(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: dic
 
 def _reshape(rewriter: _Rewriter, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = args[0]
-    shape = node.target(torch.empty(value.shape, device="meta"), *args[1:], **kwargs).shape
+    operator: Any = node.target
+    shape = operator(torch.empty(value.shape, device="meta"), *args[1:], **kwargs).shape
     if isinstance(value, Factored):
         return value.reshaped(shape)
     apart = rewriter.apart.get(node.args[0])  # type: ignore[arg-type]
