@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	$(RUN) .ci/tidy.py
 	$(VENV)/bin/clang-format --dry-run -Werror $$(find csrc tests/emulator benchmarks -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 format: $(VENV)/.installed-dev

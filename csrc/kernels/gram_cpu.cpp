@@ -38,15 +38,15 @@ POLARITY_INLINE void multiply_micro(const double* a, const double* c, int64_t de
   constexpr int kWidth = sizeof(Vector) / sizeof(double);
   Vector sum[kRows][vectors] = {};
   for (int64_t row = 0; row < depth; ++row, a += kGramTile, c += kGramTile) {
-    for (int v = 0; v < vectors; ++v) {
+    for (int64_t v = 0; v < vectors; ++v) {
       const Vector column = *reinterpret_cast<const Vector*>(c + v * kWidth);
       for (int r = 0; r < kRows; ++r) {
         sum[r][v] += a[r] * column;
       }
     }
   }
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < vectors; ++v) {
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t v = 0; v < vectors; ++v) {
       *reinterpret_cast<Vector*>(tile + r * kGramTile + v * kWidth) += sum[r][v];
     }
   }

@@ -26,7 +26,7 @@ POLARITY_GLOBAL void normalize_runs_kernel(const T* t, const T* xhat, const T* r
     const T* point = xhat + group * count;
     T* to = out + (probe * groups + group) * count;
     T sum = 0, product = 0;
-    for (int64_t i = thread * kWidth; i < count; i += kThreads * kWidth) {
+    for (int64_t i = int64_t{thread} * kWidth; i < count; i += int64_t{kThreads} * kWidth) {
       Packet values = device::load_packet<Packet>(from + i);
       Packet points = device::load_packet<Packet>(point + i);
 #pragma unroll
@@ -45,7 +45,7 @@ POLARITY_GLOBAL void normalize_runs_kernel(const T* t, const T* xhat, const T* r
     const T mean = center ? sum / static_cast<T>(count) : T(0);
     const T slope = product / static_cast<T>(count);
     const T factor = r[group];
-    for (int64_t i = thread * kWidth; i < count; i += kThreads * kWidth) {
+    for (int64_t i = int64_t{thread} * kWidth; i < count; i += int64_t{kThreads} * kWidth) {
       Packet values = device::load_packet<Packet>(from + i);  // again, from the cache
       Packet points = device::load_packet<Packet>(point + i);
 #pragma unroll

@@ -23,7 +23,7 @@ POLARITY_GLOBAL void softmax_tangents_kernel(const T* t, const T* y, T* out, Row
     const T* value = y + row * layout.size;
     T* to = out + (probe * layout.rows + row) * layout.size;
     T mean = 0;
-    for (int64_t i = thread * kWidth; i < layout.size; i += kThreads * kWidth) {
+    for (int64_t i = int64_t{thread} * kWidth; i < layout.size; i += int64_t{kThreads} * kWidth) {
       Packet tangents = device::load_packet<Packet>(from + i);
       Packet values = device::load_packet<Packet>(value + i);
 #pragma unroll
@@ -36,7 +36,7 @@ POLARITY_GLOBAL void softmax_tangents_kernel(const T* t, const T* y, T* out, Row
     } else {
       mean = device::block_sum<kThreads>(mean);
     }
-    for (int64_t i = thread * kWidth; i < layout.size; i += kThreads * kWidth) {
+    for (int64_t i = int64_t{thread} * kWidth; i < layout.size; i += int64_t{kThreads} * kWidth) {
       Packet tangents = device::load_packet<Packet>(from + i);  // again, from the cache
       Packet values = device::load_packet<Packet>(value + i);
 #pragma unroll

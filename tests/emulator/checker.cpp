@@ -74,6 +74,7 @@ std::string place_of(void* pc) {
   char command[1024], line[512] = "";
   std::snprintf(command, sizeof command, "addr2line -e '%s' 0x%tx 2>/dev/null", info.dli_fname,
                 offset);
+  // NOLINTNEXTLINE(bugprone-command-processor): a test, of a library built a moment ago
   if (FILE* pipe = popen(command, "r")) {
     if (std::fgets(line, sizeof line, pipe) == nullptr) line[0] = 0;
     pclose(pipe);
@@ -130,7 +131,7 @@ void check(void* pointer, size_t size, bool writes, void* pc) {
       fail("read of " + what + " where nothing was written yet, at " + place_of(pc));
     }
     // In the place of an earlier read that is ordered before this one, or else of the first.
-    Access* place = &byte.reads[0];
+    Access* place = byte.reads.data();
     for (Access& read : byte.reads) {
       if (!races(read)) place = &read;
     }
@@ -167,7 +168,8 @@ void lanes_synchronised(int warp, uint32_t mask) {
   std::array<uint32_t, kWarp> joined{};
   const auto each = [&](auto&& body) {
     for (int lane = 0; lane < kWarp; ++lane) {
-      if ((mask >> lane & 1) != 0) body(clocks[static_cast<size_t>(warp * kWarp + lane)], lane);
+      if ((mask >> lane & 1) != 0)
+        body(clocks[static_cast<size_t>(warp) * kWarp + static_cast<size_t>(lane)], lane);
     }
   };
   each([&](auto& known, int) {

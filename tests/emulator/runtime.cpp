@@ -88,7 +88,7 @@ void block_error(const std::string& what) {
 bool release_collectives() {
   bool any = false;
   for (int warp = 0; warp * kWarp < machine.block_threads; ++warp) {
-    Thread* lanes = &machine.threads[static_cast<size_t>(warp * kWarp)];
+    Thread* lanes = &machine.threads[static_cast<size_t>(warp) * kWarp];
     const int count = std::min(kWarp, machine.block_threads - warp * kWarp);
     for (int lane = 0; lane < count; ++lane) {
       if (lanes[lane].state != State::in_collective) continue;
@@ -221,11 +221,11 @@ Exchanged exchange(const char* what, uint32_t mask, uint64_t value, int source, 
 void all_gather(const char* what, const void* mine, size_t bytes, void* all, Site site) {
   // Lanes pass where their part is; it stays there until all have left the second exchange.
   exchange(what, 0xffffffffu, reinterpret_cast<uintptr_t>(mine), lane(), site);
-  const int first = machine.current - lane();
-  for (int i = 0; i < kWarp; ++i) {
-    const auto part = machine.threads[static_cast<size_t>(first + i)].value;
-    std::memcpy(static_cast<char*>(all) + static_cast<size_t>(i) * bytes,
-                reinterpret_cast<const void*>(part), bytes);
+  const auto first = static_cast<size_t>(machine.current - lane());
+  for (size_t i = 0; i < kWarp; ++i) {
+    const auto part = machine.threads[first + i].value;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): lanes pass 64 bits, whatever they mean
+    std::memcpy(static_cast<char*>(all) + i * bytes, reinterpret_cast<const void*>(part), bytes);
   }
   exchange(what, 0xffffffffu, reinterpret_cast<uintptr_t>(mine), lane(), site);
 }

@@ -26,7 +26,7 @@ int main(int count, char** arguments) {
     if (count < 5) {
       std::puts(program->name);
     } else if (program->name == std::string(arguments[1])) {
-      emulator::schedule(static_cast<emulator::Order>(std::atoi(arguments[3])),
+      emulator::schedule(static_cast<emulator::Order>(std::strtol(arguments[3], nullptr, 10)),
                          std::strtoull(arguments[4], nullptr, 10));
       try {
         if (program->run(arguments[2] == std::string("wrong"))) return 0;

@@ -107,7 +107,7 @@ PROGRAM(uninitialised_shared_unused, wrong) {
 template <bool wrong>
 POLARITY_GLOBAL void pipeline_kernel(const float* x, float* out, int rounds) {
   SHARED_ARRAY(float, staged, 2 * 4 * kThreads);
-  const auto fetch = [&](int round) {
+  const auto fetch = [&](int64_t round) {
     device::copy_async(staged + (round % 2 * kThreads + thread()) * 4,
                        x + (round * kThreads + thread()) * 4);
     device::copy_async_commit();
@@ -200,6 +200,7 @@ POLARITY_GLOBAL void nothing_kernel() {}
 
 PROGRAM(launch_arithmetic_overflow, wrong) {
   volatile int rows = 70000, columns = 70000;
+  // NOLINTNEXTLINE(bugprone-implicit-widening-of-multiplication-result): the mistake itself
   const int64_t items = wrong ? rows * columns : int64_t{rows} * columns;
   launch(nothing_kernel, device::grid_for(items, kThreads), 1);
   return device::grid_for(items, kThreads) == 65536;
