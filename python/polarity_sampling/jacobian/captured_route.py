@@ -81,11 +81,9 @@ class CapturedRoute:
             program: Program = getattr(block.program, direction)
             residuals = block.primal()
             given = probes if shared else probes[:, block.rows]
-            if shared and direction == "pull":
-                given = given.expand(-1, block.z.shape[0], -1)
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 with torch.no_grad():
-                    out[part, block.rows] = program.run(residuals, given[part])
+                    out[part, block.rows] = program.run(residuals, given[part].contiguous())
 
     def _chunk(self, program: Program, block: _Block) -> int:
         return max(1, self._budget // program.bytes_per_probe)

@@ -108,7 +108,9 @@ class Program:
 
     def _expanded(self, tangent: Tensor, stage: Stage) -> Tensor:
         full = tangent.expand(-1, self._batch, *tangent.shape[2:])
-        return full.contiguous() if stage.push_shares else full
+        # What lies in shared memory must not be written to later on.
+        shares = stage.pull_shares if self.transposed else stage.push_shares
+        return full.contiguous() if shares else full
 
     def _schedule(self, plan: "list[_Planned]") -> list[_Step]:
         last_use = {self._exit: len(plan)}
@@ -137,10 +139,10 @@ class Program:
                 # A buffer that was overwritten lives on in the result.
                 memory[slot] = {slot} | sharing | (first if owned else set())
             everyone = all(slot in shared for slot in given)
-            if everyone and stage.any_batch and link is not None:
+            stays = everyone and stage.any_batch
+            if stays:
                 shared.update(writes)
-            adapts = stage.broadcasts or (everyone and stage.any_batch)
-            alike = adapts or self.transposed
+            alike = stays or stage.broadcasts
             expands = () if alike else tuple(i for i, slot in enumerate(reads) if slot in shared)
             unused = [slot for slot in writes if slot not in last_use]
             frees = tuple({slot for slot in given if last_use[slot] == i} | set(unused))

@@ -7,7 +7,7 @@ library reaches 0.15 and `interleaved` 0.33.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 aten = torch.ops.aten
 
 Form = Callable[[Tensor], Tensor]
+
+# Elements of the largest temporary of a form: as much as stays in the cache of a core.
+WORKSPACE = 1 << 20
 
 # Where a matrix product beats the library: as few pixels as this, and channels that outweigh the copies.
 _FEW_PIXELS = 16
@@ -95,7 +98,9 @@ def gathered(weight: Tensor, g: Geometry) -> Form:
             (x.shape[0], rows, columns, *kernel, channels),
             (image, row * down, pixel * right, row, pixel, channel),
         )
-        out = windows.reshape(-1, matrix.shape[0]) @ matrix
+        out = x.new_empty(x.shape[0], rows * columns, out_channels)
+        for part, result in _blocks(windows, out, rows * columns * matrix.shape[0]):
+            torch.mm(part.reshape(-1, matrix.shape[0]), matrix, out=result.view(-1, out_channels))
         return out.view(-1, rows, columns, out_channels).permute(0, 3, 1, 2)
 
     return form
@@ -112,22 +117,33 @@ def scattered(weight: Tensor, g: Geometry) -> Form:
     height = max(height, -(-(g.padding[0] + g.after[0]) // down))
     width = max(width, -(-(g.padding[1] + g.after[1]) // right))
 
+    def add_up(x: Tensor, tiled: Tensor) -> None:
+        product = x.reshape(-1, channels) @ matrix
+        product = product.view(-1, rows, columns, *kernel, out_channels).transpose(2, 3)
+        for i in range(tiles[0]):
+            for j in range(tiles[1]):
+                part = product[:, :, down * i : down * (i + 1), :, right * j : right * (j + 1)]
+                tiled[:, i : i + rows, : part.shape[2], j : j + columns, : part.shape[4]].add_(part)
+
     def form(x: Tensor) -> Tensor:
-        product = x.permute(0, 2, 3, 1).reshape(-1, channels) @ matrix
+        x = x.permute(0, 2, 3, 1)
         if rows == columns == 1 and not any(g.output_padding):
-            whole = product.view(-1, *kernel, out_channels)
+            whole = (x.reshape(-1, channels) @ matrix).view(-1, *kernel, out_channels)
         else:
-            product = product.view(-1, rows, columns, *kernel, out_channels).transpose(2, 3)
-            blocks = product.new_zeros(x.shape[0], height, down, width, right, out_channels)
-            for i in range(tiles[0]):
-                for j in range(tiles[1]):
-                    part = product[:, :, down * i : down * (i + 1), :, right * j : right * (j + 1)]
-                    blocks[:, i : i + rows, : part.shape[2], j : j + columns, : part.shape[4]].add_(part)
-            whole = blocks.view(-1, height * down, width * right, out_channels)
+            tiled = x.new_zeros(x.shape[0], height, down, width, right, out_channels)
+            for part, result in _blocks(x, tiled, rows * columns * matrix.shape[1]):
+                add_up(part, result)
+            whole = tiled.view(-1, height * down, width * right, out_channels)
         (top, left), (bottom, side) = g.padding, g.after
         return whole[:, top : top + bottom, left : left + side].permute(0, 3, 1, 2)
 
     return form
+
+
+def _blocks(x: Tensor, out: Tensor, elements: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images that together need no more than the workspace, and the place of their results."""
+    count = max(1, WORKSPACE // elements)
+    return zip(x.split(count), out.split(count), strict=True)
 
 
 def interleaved(weight: Tensor, g: Geometry) -> Form:

@@ -96,10 +96,11 @@ class Pointwise(Stage):
         (u,) = cotangents
         assert u is not None
         owned = owned and len(self.shapes) == 1
-        return [
-            reduced(scaled(u, factor, owned), shape)
-            for factor, shape in zip(self.factors(residual), self.shapes, strict=True)
-        ]
+        found = []
+        for factor, shape in zip(self.factors(residual), self.shapes, strict=True):
+            part = reduced(scaled(u, factor, owned), shape)
+            found.append(part if self.any_batch else part.expand(-1, *shape))
+        return found
 
 
 def _varies_by_sample(factor: Tensor, shape: tuple[int, ...]) -> bool:
