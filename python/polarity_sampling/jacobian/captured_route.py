@@ -52,12 +52,15 @@ class CapturedRoute:
     def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
         self._budget = min(memory, CPU_TILE) if z.device.type == "cpu" else memory
         pairs = max(1, self._budget // bytes_per_tangent(generator, z, label))
-        size = min(z.shape[0], 1 << max(1, pairs // PROBES).bit_length() - 1)
+        size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks = []
-        for start in range(0, z.shape[0], size):
-            rows = slice(start, min(start + size, z.shape[0]))
+        start = 0
+        while start < z.shape[0]:
+            # Powers of two, so that a few captures serve batches of every size.
+            rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
             part = None if label is None else label[rows]
             self.blocks.append(_Block(rows, z[rows], part, compiled(generator, z[rows], part)))
+            start = rows.stop
 
     @property
     def chunk(self) -> int:

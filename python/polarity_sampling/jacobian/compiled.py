@@ -15,8 +15,8 @@ from polarity_sampling.jacobian.capture import capture
 from polarity_sampling.jacobian.lower import Lowered
 from polarity_sampling.jacobian.stage import Residual
 
-# Programs kept for each module; a bank needs two (whole batches and the last one).
-_KEPT = 8
+# Programs kept for each module; batch sizes are powers of two.
+_KEPT = 12
 # Another seed than that of any draw; see `_verify`.
 _SEED = 0x5EED_CAB7
 

@@ -7,14 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext import softmax_tangents
 from polarity_sampling.jacobian.stage import Call, Residual, Stage, rule
 
 aten = torch.ops.aten
-
-
-def softmax_tangents(t: Tensor, y: Tensor) -> Tensor:
-    """``y * (t - sum(y * t))`` over the last dimension of t [L, G, N], y [G, N]; its own transpose."""
-    return (t - (t * y).sum(-1, keepdim=True)).mul_(y)
 
 
 class Softmax(Stage):
@@ -29,8 +25,7 @@ class Softmax(Stage):
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         (y,) = residual
         t = tangents[0].movedim(self._dim + 1, -1)
-        rows = softmax_tangents(t.reshape(t.shape[0], -1, t.shape[-1]), y.reshape(-1, y.shape[-1]))
-        return (rows.reshape(t.shape).movedim(-1, self._dim + 1),)
+        return (softmax_tangents(t, y).movedim(-1, self._dim + 1),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents

@@ -1,60 +1,49 @@
 """Normalisation layers: fixed scales where the statistics are stored, projections where they are not."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polarity_ext import normalize_tangents
 from polarity_sampling.jacobian.rules.pointwise import Pointwise
 from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rule
 
 aten = torch.ops.aten
 
 
-def normalize_tangents(t: Tensor, xhat: Tensor, r: Tensor) -> Tensor:
-    """``r * (t - mean(t) - xhat * mean(xhat * t))`` over the last dimension; its own transpose.
-
-    Args:
-        t: [L, G, N]; xhat: normalised input [G, N]; r: reciprocal standard deviation [G].
-    """
-    along = (t * xhat).mean(-1, keepdim=True)
-    return torch.addcmul(t - t.mean(-1, keepdim=True), xhat, along, value=-1).mul_(r[:, None])
-
-
 class Normalisation(Stage):
     """``weight * (x - mean) / std + bias`` with statistics of groups of elements of one sample.
 
-    ``groups`` turns the input [*S] into [G, N], one group a row, and ``ungroup`` back. The statistics that
-    the operator returns beside its result have no tangent.
+    The statistics that the operator returns beside its result have no tangent.
+
+    Args:
+        view: shape of the input in which a group is some dimensions.
+        group: these dimensions.
+        weight: in a shape that broadcasts with the input, or None.
     """
 
     outputs = 1
 
     def __init__(
-        self,
-        call: Call,
-        groups: Callable[[Tensor], Tensor],
-        ungroup: Callable[[Tensor], Tensor],
-        eps: float,
-        weight_shape: tuple[int, ...] | None,
+        self, call: Call, view: tuple[int, ...], group: tuple[int, ...], eps: float, weight: Tensor | None
     ) -> None:
-        self._groups, self._ungroup, self._eps = groups, ungroup, eps
-        weight = call["weight"]
-        self._weight: Tensor | None = None if weight is None else weight.value.reshape(weight_shape)
-        self.flops = 8 * math.prod(call.out.shape)
+        self._shape = tuple(call.out.shape)
+        self._view, self._group, self._eps, self._weight = view, group, eps, weight
+        self.flops = 8 * math.prod(self._shape)
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
-        x = self._groups(args[0])
-        centred = x - x.mean(-1, keepdim=True)
-        r = (centred.square().mean(-1) + self._eps).rsqrt()
-        return centred * r[:, None], r
+        x = args[0].reshape(self._view)
+        centred = x - x.mean(self._group, keepdim=True)
+        r = (centred.square().mean(self._group, keepdim=True) + self._eps).rsqrt()
+        return centred * r, r
 
     def _project(self, residual: Residual, t: Tensor) -> Tensor:
         xhat, r = residual
-        rows = self._groups(t.flatten(0, 1)).reshape(t.shape[0], *xhat.shape)
-        return self._ungroup(normalize_tangents(rows, xhat, r).flatten(0, 1)).reshape(t.shape)
+        whole = normalize_tangents(t.reshape(t.shape[0], *self._view), xhat, r)
+        return whole.reshape(t.shape[0], *self._shape)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         out = self._project(residual, tangents[0])
@@ -72,35 +61,29 @@ def _plain(call: Call) -> bool:
     return call.only_active("input") and (weight is None or weight.kind == "constant")
 
 
+def _weight(call: Call, *shape: int) -> Tensor | None:
+    weight: Operand | None = call["weight"]
+    return None if weight is None or weight.value is None else weight.value.reshape(shape)
+
+
 @rule(aten.native_layer_norm.default)
 def layer_norm(call: Call) -> Stage | None:
-    shape = tuple(call["input"].shape)
-    inner = tuple(call["normalized_shape"])
-    if not _plain(call) or len(inner) == len(shape):
+    shape, inner = tuple(call["input"].shape), tuple(call["normalized_shape"])
+    outer = len(shape) - len(inner)
+    if not _plain(call) or outer == 0:
         return None
-    size = math.prod(inner)
-    outer = shape[: len(shape) - len(inner)]
-    return Normalisation(
-        call,
-        lambda x: x.reshape(-1, size),
-        lambda g: g.reshape(-1, *outer[1:], *inner),
-        float(call["eps"]),
-        inner,
-    )
+    group = tuple(range(outer, len(shape)))
+    return Normalisation(call, shape, group, float(call["eps"]), _weight(call, *inner))
 
 
 @rule(aten.native_group_norm.default)
 def group_norm(call: Call) -> Stage | None:
     if not _plain(call):
         return None
-    shape, groups = tuple(call["input"].shape), int(call["group"])
-    return Normalisation(
-        call,
-        lambda x: x.reshape(x.shape[0] * groups, -1),
-        lambda g: g.reshape(-1, *shape[1:]),
-        float(call["eps"]),
-        (-1, *(1,) * (len(shape) - 2)),
-    )
+    batch, channels, *pixels = call["input"].shape
+    view = (batch, int(call["group"]), channels // int(call["group"]), *pixels)
+    weight = _weight(call, -1, *(1,) * len(pixels))
+    return Normalisation(call, view, tuple(range(2, len(view))), float(call["eps"]), weight)
 
 
 @rule(
@@ -119,14 +102,7 @@ def batch_norm(call: Call) -> Stage | None:
         if shape[0] != 1:
             return None
         eps = float(call.arguments.get("eps", call.arguments.get("epsilon")))
-        weight = call["weight"]
-        return Normalisation(
-            call,
-            lambda x: x.reshape(x.shape[0] * x.shape[1], -1),
-            lambda g: g.reshape(-1, *shape[1:]),
-            eps,
-            None if weight is None else channels,
-        )
+        return Normalisation(call, shape, tuple(range(2, len(shape))), eps, _weight(call, *channels))
     variance: Operand = call["running_var"]
     if variance.value is None:
         return None
