@@ -156,6 +156,24 @@ class Generator:
         with differentiable_attention(), Float64() if self._is_twin else nullcontext():
             return forward_flat(self.module, z, label)
 
+    def then(self, features: nn.Module, name: str | None = None) -> "Generator":
+        """The composition with a feature extractor, whose Jacobian is that of z -> features(G(z)).
+
+        Volumes in the feature space of a classifier weigh what it sees, not pixels (Humayun et al.,
+        CVPR 2022, section 4, with VGG and Inception).
+
+        Args:
+            features: maps samples [B, *] to features [B, *]; put it in eval mode.
+            name: default the two names joined by " > ".
+        """
+        if not isinstance(features, nn.Module):
+            raise TypeError(
+                f"features is a {type(features).__name__}; expected a torch.nn.Module (wrap a function in one)"
+            )
+        joined = name or f"{self.name} > {type(features).__name__}"
+        module = _Composition(self.module, features)
+        return Generator(module, self.latent_dim, self.base, self.num_classes, joined)
+
     def version(self) -> Version:
         """Cheap stamp of the weights: equal as long as nothing has written to them."""
         # Inference tensors have no version counter, and nothing outside inference mode writes to them.
@@ -177,6 +195,17 @@ class Generator:
 
     def _state(self) -> list[Tensor]:
         return [*self.module.parameters(), *self.module.buffers()]
+
+
+class _Composition(nn.Module):
+    def __init__(self, generator: nn.Module, features: nn.Module) -> None:
+        super().__init__()
+        self.generator, self.features = generator, features
+        # Each keeps its own mode.
+        self.training = False
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.features(self.generator(*inputs))
 
 
 # What is known of a module, for as long as it lives: the state that passed `check`, and one copy in

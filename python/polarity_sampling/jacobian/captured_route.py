@@ -9,6 +9,7 @@ from torch import Tensor
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.compiled import compiled
+from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import bytes_per_tangent
 from polarity_sampling.jacobian.lower import Lowered
 from polarity_sampling.jacobian.program import Program
@@ -30,6 +31,7 @@ class _Block:
     label: Tensor | None
     program: Lowered
     residuals: list[Residual] | None = None
+    graphs: dict[tuple[str, torch.Size], GraphedProgram] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def primal(self) -> list[Residual]:
@@ -43,13 +45,27 @@ class _Block:
 
 
 class CapturedRoute:
-    """Products for latents z [B, K] within a budget of bytes.
+    """Products for latents z [B, K].
+
+    Args:
+        memory: budget for tangents in flight, bytes.
+        compute: dtype of matrix products, None for that of z.
+        cuda_graph: replay recorded programs.
 
     Raises:
         NotCapturedError: the module must go another way.
     """
 
-    def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        z: Tensor,
+        label: Tensor | None,
+        memory: int,
+        compute: torch.dtype | None = None,
+        cuda_graph: bool = False,
+    ) -> None:
+        self._cuda_graph = cuda_graph
         self._budget = min(memory, CPU_TILE) if z.device.type == "cpu" else memory
         pairs = max(1, self._budget // bytes_per_tangent(generator, z, label))
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
@@ -59,7 +75,7 @@ class CapturedRoute:
             # Powers of two, so that a few captures serve batches of every size.
             rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
             part = None if label is None else label[rows]
-            self.blocks.append(_Block(rows, z[rows], part, compiled(generator, z[rows], part)))
+            self.blocks.append(_Block(rows, z[rows], part, compiled(generator, z[rows], part, compute)))
             start = rows.stop
 
     @property
@@ -86,7 +102,17 @@ class CapturedRoute:
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 with torch.no_grad():
-                    out[part, block.rows] = program.run(residuals, given[part].contiguous())
+                    out[part, block.rows] = self._run(block, direction, residuals, given[part].contiguous())
+
+    def _run(self, block: _Block, direction: str, residuals: list[Residual], probes: Tensor) -> Tensor:
+        program: Program = getattr(block.program, direction)
+        if not self._cuda_graph:
+            return program.run(residuals, probes)
+        with block.lock:  # a recording has one set of buffers
+            key = direction, probes.shape
+            if key not in block.graphs:
+                block.graphs[key] = GraphedProgram(program, residuals, probes)
+            return block.graphs[key].run(probes).clone()
 
     def _chunk(self, program: Program, block: _Block) -> int:
         return max(1, self._budget // program.bytes_per_probe)

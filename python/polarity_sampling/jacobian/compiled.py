@@ -24,7 +24,7 @@ _SEED = 0x5EED_CAB7
 # far below, a branch not taken or a value baked in far above.
 _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.float64: (1e-9, 1e-6)}
 
-_Key = tuple[int, torch.dtype, torch.device, bool]
+_Key = tuple[int, torch.dtype, torch.device, bool, torch.dtype | None]
 
 
 class NotCapturedError(Exception):
@@ -45,8 +45,13 @@ _programs: "weakref.WeakKeyDictionary[nn.Module, _Programs]" = weakref.WeakKeyDi
 _lock = threading.RLock()
 
 
-def compiled(generator: Generator, z: Tensor, label: Tensor | None) -> Lowered:
+def compiled(
+    generator: Generator, z: Tensor, label: Tensor | None, compute: torch.dtype | None = None
+) -> Lowered:
     """The program for batches like z [B, K], captured at the first call and checked against the module.
+
+    Args:
+        compute: dtype of the matrix products of tangents, None for that of z.
 
     Raises:
         NotCapturedError: the module cannot be captured; the reason.
@@ -58,15 +63,17 @@ def compiled(generator: Generator, z: Tensor, label: Tensor | None) -> Lowered:
             programs = _programs[generator.module] = _Programs(version)
         if programs.refused is not None:
             raise NotCapturedError(programs.refused)
-        key = (z.shape[0], z.dtype, z.device, label is None)
+        key = (z.shape[0], z.dtype, z.device, label is None, compute)
         lowered = programs.by_key.get(key)
         if lowered is None:
             try:
-                lowered = _capture_and_check(generator, z, label, not programs.derivative_checked)
+                # A derivative in low precision is not compared with one in full.
+                check = compute is None and not programs.derivative_checked
+                lowered = _capture_and_check(generator, z, label, compute, check)
             except NotCapturedError as error:
                 programs.refused = str(error)
                 raise
-            programs.derivative_checked = True
+            programs.derivative_checked |= check
             programs.by_key[key] = lowered
             if len(programs.by_key) > _KEPT:
                 programs.by_key.popitem(last=False)
@@ -74,9 +81,11 @@ def compiled(generator: Generator, z: Tensor, label: Tensor | None) -> Lowered:
         return lowered
 
 
-def _capture_and_check(generator: Generator, z: Tensor, label: Tensor | None, derivative: bool) -> Lowered:
+def _capture_and_check(
+    generator: Generator, z: Tensor, label: Tensor | None, compute: torch.dtype | None, derivative: bool
+) -> Lowered:
     try:
-        lowered = Lowered(capture(generator, z, label))
+        lowered = Lowered(capture(generator, z, label), compute)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # recording runs any code of anybody's

@@ -35,11 +35,11 @@ def _join(first: Link, second: Link) -> Link | None:
     a, b = first.stage, second.stage
     if len(first.outputs) != 1 or not isinstance(b, Pointwise) or not b.keeps_shape:
         return None
-    parts = (*first.parts, *second.parts)
+    parts, ops = (*first.parts, *second.parts), (*first.ops, *second.ops)
     if isinstance(a, Convolution | Product) and b.fixed is not None:
         scaled = a.scaled(b.fixed[0])
         # The second has nothing to remember of a primal pass.
-        return None if scaled is None else replace(first, stage=scaled, outputs=second.outputs)
+        return None if scaled is None else replace(first, stage=scaled, outputs=second.outputs, ops=ops)
     if isinstance(a, Pointwise) and a.keeps_shape:
-        return replace(first, stage=Chain([a, b]), outputs=second.outputs, parts=parts)
+        return replace(first, stage=Chain([a, b]), outputs=second.outputs, parts=parts, ops=ops)
     return None

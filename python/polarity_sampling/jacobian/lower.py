@@ -1,5 +1,6 @@
 """From the graph of a generator to its tangent program."""
 
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +34,17 @@ class _Instruction:
 
 
 class Lowered:
-    """The primal pass of a generator at one batch size, and its tangent programs."""
+    """The primal pass of a generator at one batch size, and its tangent programs.
 
-    def __init__(self, captured: Capture) -> None:
+    Args:
+        captured: its graph.
+        compute: dtype of the matrix products and convolutions of tangents; None for that of the tangents.
+    """
+
+    def __init__(self, captured: Capture, compute: torch.dtype | None = None) -> None:
         self._inputs, self._output = captured.inputs, captured.output
-        self._constants = {
+        self.batch = captured.operands[self._inputs[0]][0].shape[0]
+        constants = {
             node: operands[0].value
             for node, operands in captured.operands.items()
             if len(operands) == 1 and operands[0].kind == "constant"
@@ -46,28 +53,33 @@ class Lowered:
         slots = _slots(captured)
         used = _reaching(captured)
         links: list[Link] = []
-        self.calls: list[Call] = []
         nodes: list[Node] = []
         for node in captured.graph.nodes:
             if node in used and node.op == "call_function" and node.target is not operator.getitem:
                 call = captured.call(node)
                 if call.active and any(out.active for out in call.outputs):
                     stage = stage_of(call)
+                    stage.compute = compute
                     inputs = tuple(slots[operand] for operand in call.active)
                     outputs = tuple(slots[out] for out in call.outputs[: stage.outputs])
-                    links.append(Link(stage, inputs, outputs, (len(links),)))
-                    self.calls.append(call)
+                    links.append(Link(stage, inputs, outputs, (len(links),), (_name(call),)))
                     nodes.append(node)
         self._stages = [link.stage for link in links]
-        self._instructions = _primal_plan(captured, used, self._constants, nodes)
+        self._instructions = _primal_plan(captured, used, constants, nodes)
+        needed = {source for step in self._instructions for source in step.node.all_input_nodes}
+        self._constants = {node: value for node, value in constants.items() if node in needed}
         self.links: list[Link] = []
         if not self.constant:
-            shapes = _shapes(slots)
+            shapes = self._shapes = _shapes(slots)
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
             self.links = fuse(links, ends[1])
-            itemsize = captured.operands[self._output][0].dtype.itemsize
+            itemsize = self._itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
             self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)
+
+    def bytes_of(self, slots: Sequence[int]) -> int:
+        """Of the tangents in these slots, for one probe."""
+        return sum(math.prod(self._shapes[slot]) for slot in slots) * self._itemsize
 
     def primal(self, *inputs: Tensor) -> tuple[Tensor, list[Residual]]:
         """Samples [B, D], and what every link needs of this batch."""
@@ -87,6 +99,10 @@ class Lowered:
             for node in step.frees:
                 del values[node]
         return values[self._output], [link.stage.join([made[i] for i in link.parts]) for link in self.links]
+
+
+def _name(call: Call) -> str:
+    return str(call.op).removesuffix(".default")
 
 
 def _slots(captured: Capture) -> dict[Any, int]:

@@ -3,18 +3,22 @@
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+import polarity_ext
 from polarity_sampling.errors import GeneratorError, PolarityWarning
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian import autograd_route, func_route
 from polarity_sampling.jacobian.captured_route import CapturedRoute
 from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
+from polarity_sampling.jacobian.explain import Explanation, explain
 from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.jacobian.precision import Precision, check_precision, compute_dtype, tensor_cores
+from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
 
 _Product = Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor]
@@ -26,6 +30,8 @@ def jacobian(
     label: Tensor | int | None = None,
     *,
     memory: str | int = "1GiB",
+    precision: Precision = "fp32",
+    cuda_graph: bool = False,
 ) -> "JacobianOperator":
     """The Jacobian dG/dz of a generator at a batch of latents.
 
@@ -34,6 +40,11 @@ def jacobian(
         z: latents [B, K], dtype of the generator.
         label: classes [B] int64 (or one class) of a conditional generator.
         memory: budget for the tangents in flight; probes are worked off in chunks that fit.
+        precision: of the multiplications of tangents by weights: "fp32" (the generator's own), "tf32" (CUDA),
+            "bf16". The forward pass, with its activations, is not touched. Only where the module can be
+            captured; otherwise ValueError.
+        cuda_graph: replay the tangent program as CUDA graphs, one for each shape of probes (CUDA; has not
+            been run on a GPU yet).
 
     Returns:
         A `JacobianOperator` of shape (B, D, K), D the size of one flattened sample.
@@ -61,17 +72,36 @@ def jacobian(
         )
     z, labels = generator.inputs(z, label)
     generator.check()
-    return JacobianOperator(generator, z, labels, parse_memory(memory))
+    return JacobianOperator(generator, z, labels, parse_memory(memory), precision, cuda_graph)
 
 
 class JacobianOperator:
     """J of shape (B, D, K); made by `jacobian`.
 
+    For libraries that wrap linear operators (curvlinops, linear_operator): ``shape``, ``dtype``, ``device``,
+    ``J @ V`` with V [B, K, L] or [K, L], ``J.mT @ U`` with U [B, D, L] or [D, L], ``rows(index)``; all
+    products are linear, deterministic and without a graph. Products may be formed in several threads at once,
+    under ``torch.no_grad`` and inside ``torch.inference_mode``.
+
     The generator is captured once as a graph of ATen operators. Products send tangents through its linear
     stages, with the probes folded in front of the batch: shared weights see one large batch of L x B.
     """
 
-    def __init__(self, generator: Generator, z: Tensor, label: Tensor | None, memory: int) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        z: Tensor,
+        label: Tensor | None,
+        memory: int,
+        precision: Precision = "fp32",
+        cuda_graph: bool = False,
+    ) -> None:
+        check_precision(precision, z.dtype, z.device)
+        if cuda_graph and z.device.type != "cuda":
+            raise ValueError(
+                f"cuda_graph is True, but the generator is on '{z.device}', which has no CUDA graphs"
+            )
+        self._precision, self._cuda_graph = precision, cuda_graph
         self.generator = generator
         with torch.inference_mode(False):
             self.z = z.clone() if z.is_inference() else z.detach()
@@ -106,7 +136,8 @@ class JacobianOperator:
         out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
         captured = self._captured()
         if captured is not None:
-            captured.push(probes, out)
+            with tensor_cores(self._precision, self.device):
+                captured.push(probes, out)
         else:
             self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
         return out.permute(1, 2, 0)
@@ -121,6 +152,55 @@ class JacobianOperator:
         if not 0 <= start < stop <= dim:
             raise ValueError(f"columns {start}..{stop} are not a range within 0..{dim}")
         return self @ torch.eye(dim, dtype=self.z.dtype, device=self.device)[:, start:stop]
+
+    def gram(self, accumulate: Literal["float64", "float32"] = "float64") -> Tensor:
+        """``J^T J``, [B, K, K], formed for as many latents at a time as fit the memory budget.
+
+        Args:
+            accumulate: precision of products and sums, and of the result. float32 loses half the digits of
+                every singular value.
+        """
+        if accumulate not in ("float64", "float32"):
+            raise ValueError(f"accumulate is {accumulate!r}; expected 'float64' or 'float32'")
+        parts = []
+        for dense in self._dense_parts():
+            if accumulate == "float64":
+                parts.append(polarity_ext.gram(dense))
+            else:
+                parts.append((dense.mT @ dense).float())
+        return torch.cat(parts)
+
+    def column_norms(self) -> Tensor:
+        """Norms of the columns of J, [B, K] float64: how far each latent coordinate moves a sample."""
+        norm = torch.linalg.vector_norm
+        return torch.cat([norm(dense, dim=1, dtype=torch.float64) for dense in self._dense_parts()])
+
+    def _dense_parts(self) -> Iterator[Tensor]:
+        batch, dim_out, dim_in = self.shape
+        count = max(1, self._memory // (2 * dim_out * dim_in * self.dtype.itemsize))
+        for index in torch.arange(batch, device=self.device).split(count):
+            yield (self if count >= batch else self.rows(index)).to_dense()
+
+    def rows(self, index: Tensor) -> "JacobianOperator":
+        """The Jacobian at the latents ``index`` (int64) alone, in that order."""
+        label = None if self.label is None else self.label[index]
+        return JacobianOperator(
+            self.generator, self.z[index], label, self._memory, self._precision, self._cuda_graph
+        )
+
+    def explain(self) -> Explanation:
+        """What products are made of: stages with their operators, share of work, and whether by a rule."""
+        captured = self._captured()
+        rows = () if captured is None else explain(captured.blocks[0].program)
+        return Explanation(self.route, self._refused, rows)
+
+    def aslinearoperator(self) -> Any:
+        """``scipy.sparse.linalg.LinearOperator`` of shape (B D, B K), block-diagonal over the latents.
+
+        For one latent take ``J.rows(torch.tensor([i])).aslinearoperator()``. Vectors are NumPy arrays on the
+        CPU. Needs SciPy.
+        """
+        return aslinearoperator(self)
 
     @property
     def chunk(self) -> int:
@@ -144,9 +224,21 @@ class JacobianOperator:
         with self._lock:
             if self._route is None and self._refused is None:
                 try:
-                    self._route = CapturedRoute(self.generator, self.z, self.label, self._memory)
+                    self._route = CapturedRoute(
+                        self.generator,
+                        self.z,
+                        self.label,
+                        self._memory,
+                        compute_dtype(self._precision),
+                        self._cuda_graph,
+                    )
                 except NotCapturedError as error:
                     self._refused = str(error)
+                    if self._precision != "fp32" or self._cuda_graph:
+                        raise ValueError(
+                            f"{self.generator.name} cannot be captured ({error}), so neither precision nor "
+                            "cuda_graph can be chosen; leave them out"
+                        ) from error
                     self._warn_once(str(error))
             return self._route
 
@@ -231,7 +323,8 @@ class AdjointOperator:
         out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
         captured = forward._captured()
         if captured is not None:
-            captured.pull(probes, out)
+            with tensor_cores(forward._precision, forward.device):
+                captured.pull(probes, out)
         else:
             forward._through_module("J.mT @ U", probes, out, func_route.pull_back, autograd_route.pull_back)
         return out.permute(1, 2, 0)

@@ -20,6 +20,8 @@ class Link:
     outputs: tuple[int, ...]
     parts: tuple[int, ...] = ()
     """The calls whose residuals it needs."""
+    ops: tuple[str, ...] = ()
+    """All operators that it stands for."""
 
 
 class Sum(Stage):

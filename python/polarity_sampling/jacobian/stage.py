@@ -83,6 +83,8 @@ class Stage:
     """Floating-point operations of ``push`` for one probe."""
     any_batch = False
     """Works on tangents [L, 1, ...] that all samples share as well as on [L, B, ...]."""
+    compute: torch.dtype | None = None
+    """Of matrix products and convolutions, if not that of the tangents."""
     broadcasts = False
     """Takes tangents that all samples share, and returns those of every sample."""
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -67,9 +67,9 @@ class Product(Stage):
         right = self._right(kept)
         total: Tensor | None = None
         if right is not None:
-            total = times(next(given), right)
+            total = self._in_compute(times, next(given), right)
         if left is not None:
-            other = times_left(left, next(given))
+            other = self._in_compute(times_left, left, next(given))
             total = other if total is None else total.add_(other)
         if self._scale != 1.0 and total is not None:
             total = total.mul_(self._scale)
@@ -90,10 +90,15 @@ class Product(Stage):
         left = next(kept) if self.right.active else None
         right = self._right(kept)
         if right is not None:
-            found.append(self._scaled(times(u, right.mT)))
+            found.append(self._scaled(self._in_compute(times, u, right.mT)))
         if left is not None:
-            found.append(self._scaled(times_left(left.mT, u)))
+            found.append(self._scaled(self._in_compute(times_left, left.mT, u)))
         return found
+
+    def _in_compute(self, product: Callable[[Tensor, Tensor], Tensor], a: Tensor, b: Tensor) -> Tensor:
+        if self.compute is None:
+            return product(a, b)
+        return product(a.to(self.compute), b.to(self.compute)).to(a.dtype)
 
     def _scaled(self, product: Tensor) -> Tensor:
         return product if self._scale == 1.0 else product.mul_(self._scale)

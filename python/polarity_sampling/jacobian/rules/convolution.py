@@ -83,19 +83,29 @@ class Convolution(Stage):
 
     @cached_property
     def _forward(self) -> Form | None:
-        return None if self.weight is None else best_form(self.weight, self.geometry)
+        return None if self.weight is None else self._form(self.weight, self.geometry)
 
     @cached_property
     def _backward(self) -> Form | None:
         if self.weight is None:
             return None
-        return best_form(self.weight, self.geometry.adjoint(tuple(self._weight.shape[2:])))
+        return self._form(self.weight, self.geometry.adjoint(tuple(self._weight.shape[2:])))
+
+    def _form(self, weight: Tensor, geometry: Geometry) -> Form:
+        if self.compute is None:
+            return best_form(weight, geometry)
+        return _rounded(best_form(weight.to(self.compute), geometry), self.compute)
+
+    def _library(self, weight: Tensor, geometry: Geometry) -> Form:
+        if self.compute is None:
+            return library(weight, geometry)
+        return _rounded(library(weight.to(self.compute), geometry), self.compute)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         given, kept = iter(tangents), iter(residual)
         total: Tensor | None = None
         if self.input.active:
-            form = self._forward or library(next(kept), self.geometry)
+            form = self._forward or self._library(next(kept), self.geometry)
             total = _folded(form, next(given))
         if self._weight.active:
             other = self._apply_to_weight(next(kept), next(given))
@@ -115,7 +125,7 @@ class Convolution(Stage):
         if self.input.active:
             form = self._backward
             if form is None:
-                form = library(next(kept), self.geometry.adjoint(tuple(self._weight.shape[2:])))
+                form = self._library(next(kept), self.geometry.adjoint(tuple(self._weight.shape[2:])))
             found.append(_folded(form, u))
         if self._weight.active:
             found.append(self._pull_to_weight(next(kept), u))
@@ -161,6 +171,11 @@ class Convolution(Stage):
 def fast_layout(t: Tensor) -> Tensor:
     """Images with their channels last; the layout of a weight decides that of the output."""
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+
+
+def _rounded(form: Form, dtype: torch.dtype) -> Form:
+    """The form on images rounded to another dtype."""
+    return lambda x: form(x.to(dtype)).to(x.dtype)
 
 
 def _folded(form: Form, t: Tensor) -> Tensor:

@@ -1,0 +1,39 @@
+"""In which precision tangents are multiplied by weights; asked for by request, never a global setting."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+
+def check_precision(precision: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises ValueError unless the precision is known and can be had."""
+    if precision not in ("fp32", "tf32", "bf16"):
+        raise ValueError(f"precision is {precision!r}; expected 'fp32', 'tf32' or 'bf16'")
+    if precision != "fp32" and dtype != torch.float32:
+        raise ValueError(f"precision is {precision!r}, but the generator computes in {dtype}; use 'fp32'")
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision is 'tf32', which only CUDA devices have, not '{device}'; use 'fp32'")
+
+
+def compute_dtype(precision: Precision) -> torch.dtype | None:
+    """Of matrix products and convolutions; None for that of the tangents."""
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+@contextmanager
+def tensor_cores(precision: Precision, device: torch.device) -> Iterator[None]:
+    """TF32 exactly where it was asked for, whatever the global flags say."""
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
