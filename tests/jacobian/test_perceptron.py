@@ -1,5 +1,7 @@
 """Chains of linear layers as one stage: which become one, and that they stay the same map."""
 
+import itertools
+
 import polarity_sampling as ps
 import pytest
 import torch
@@ -14,7 +16,7 @@ from tests.architectures import mlp
 
 def chain(*widths: int, activation: type[nn.Module] = nn.ReLU, last: bool = True) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*(layers if last else layers[:-1])).double().eval()
 
@@ -29,6 +31,17 @@ class Skip(nn.Module):
     def forward(self, z):
         h = torch.relu(self.first(z))
         return self.third(torch.relu(self.second(h))) + h
+
+
+class ScaledProducts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(6, 8)), nn.Parameter(torch.randn(8, 5))
+        self.bias = nn.Parameter(torch.randn(8))
+
+    def forward(self, z):
+        h = torch.relu(torch.addmm(self.bias, z, self.first, alpha=0.5))
+        return torch.tanh(h @ self.second)
 
 
 def stages(module: nn.Module, batch: int = 3) -> list[str]:
@@ -46,6 +59,7 @@ def stages(module: nn.Module, batch: int = 3) -> list[str]:
         (chain(6, *[7] * 9, activation=nn.Tanh), ["Perceptron", "Product", "Activation"]),
         (chain(6, 8), ["Product", "Activation"]),
         (nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5)).eval(), ["Product", "Product"]),
+        (ScaledProducts().eval(), ["Perceptron"]),
         (Skip().eval(), ["Product", "Activation", "Perceptron", "Pointwise"]),
     ],
 )
@@ -73,6 +87,17 @@ def test_products(batch, activation, last, seed):
         (J.mT @ U[0], truth.mT @ U[0]),
     ]:
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("module", [Skip, ScaledProducts])
+def test_products_of_other_chains(module, seed):
+    torch.manual_seed(seed)
+    g = ps.Generator(module().double().eval(), 6)
+    z = torch.randn(3, 6, dtype=torch.float64)
+    J, truth = ps.jacobian(g, z), oracle.dense_jacobian(g, z)
+    torch.testing.assert_close(J.to_dense(), truth, atol=1e-12, rtol=1e-12)
+    U = torch.randn(truth.shape[1], 4, dtype=torch.float64)
+    torch.testing.assert_close(J.mT @ U, truth.mT @ U, atol=1e-12, rtol=1e-12)
 
 
 def test_work_is_counted_as_if_all_were_active():

@@ -25,30 +25,26 @@ class Perceptron(Stage):
     broadcasts = True
 
     def __init__(self, links: Sequence[Link]) -> None:
-        self._stages = [(link.stage, len(link.parts)) for link in links]
-        matrices = [stage.weight for stage, _ in self._stages if isinstance(stage, Product)]
+        self._links = list(links)
+        matrices = [link.stage.matrix for link in links if isinstance(link.stage, Product)]
         # [in, out], [out, in] in memory: each direction reads rows from end to end.
-        self._push = [matrix.contiguous().mT for matrix in matrices if matrix is not None]
-        self._pull = [matrix.contiguous() for matrix in (weight.clone() for weight in self._push)]
-        self.flops = sum(stage.flops for stage, _ in self._stages)
+        self._push = [matrix.contiguous().mT for matrix in matrices]
+        self._pull = [matrix.mT.contiguous() for matrix in matrices]
+        self.flops = sum(link.stage.flops for link in links)
+        self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
 
     def join(self, residuals: Sequence[Residual]) -> Residual:
         """Factors [B, width], one for every layer."""
         left = iter(residuals)
-        factors: list[Tensor | None] = []
-        for stage, parts in self._stages:
-            residual = stage.join([next(left) for _ in range(parts)])
-            if isinstance(stage, Pointwise):
-                (factor,) = residual
-                factors[-1] = factor.expand(stage.shape).contiguous()
-            else:
-                factors.append(None)
-        (like,) = [factor for factor in factors if factor is not None][:1]
-        widths = [weight.shape[0] for weight in self._push]
-        return tuple(
-            like.new_ones(like.shape[0], width) if factor is None else factor
-            for factor, width in zip(factors, widths, strict=True)
-        )
+        factors: list[Tensor] = []
+        for link, following in zip(self._links, [*self._links[1:], None], strict=True):
+            residual = link.stage.join([next(left) for _ in link.parts])
+            if isinstance(link.stage, Pointwise):
+                factors.append(residual[0].expand(link.stage.shape).contiguous())
+            elif following is None or not isinstance(following.stage, Pointwise):
+                weight = self._pull[len(factors)]
+                factors.append(weight.new_ones(self._rows, weight.shape[0]))
+        return tuple(factors)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         return (polarity_ext.mlp_tangents(_shared(tangents[0]), self._push, residual),)
