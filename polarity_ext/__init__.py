@@ -17,6 +17,7 @@ from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
 from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
 from polarity_ext.ops.symmetric_eigenvalues import symmetric_eigenvalues  # noqa: E402
+from polarity_ext.ops.weighted_draw import weighted_draw  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +34,7 @@ __all__ = [
     "softmax_tangents",
     "symmetric_eigenvalues",
     "uniform",
+    "weighted_draw",
 ]
 
 

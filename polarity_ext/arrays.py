@@ -31,6 +31,7 @@ __all__ = [
     "softmax_tangents",
     "symmetric_eigenvalues",
     "uniform",
+    "weighted_draw",
 ]
 
 A = TypeVar("A", bound=SupportsDLPack)
@@ -150,4 +151,32 @@ def symmetric_eigenvalues(a: A, top_k: int | None = None, *, out: Any = None, st
         out: [B, top_k] of a's dtype, contiguous.
     """
     result: A = Caller("symmetric_eigenvalues", {"a": a}, {"out": out}, stream).run(top_k)
+    return result
+
+
+def weighted_draw(
+    log_weights: A,
+    n: int,
+    seed: int,
+    offset: int = 0,
+    *,
+    out: tuple[Any, Any] = (None, None),
+    stream: int | None = None,
+) -> tuple[A, A]:
+    """Rows drawn by weight without replacement; see `polarity_ext.weighted_draw`.
+
+    Args:
+        log_weights: [N] float64, contiguous.
+        n: how many, 0 <= n <= N.
+        seed, offset: >= 0.
+        out: [n] and [2] int64, contiguous.
+
+    Returns:
+        The rows, and the status, which says whether they mean anything, and which a caller must look at: how
+        many of the n rows have a weight (fewer than n: no draw), and the first row whose log-weight is NaN
+        or +infinity (-1: none).
+    """
+    outputs = {"out[0]": out[0], "out[1]": out[1]}
+    call = Caller("weighted_draw", {"log_weights": log_weights}, outputs, stream)
+    result: tuple[A, A] = call.run(n, seed, offset)
     return result

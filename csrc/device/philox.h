@@ -9,7 +9,13 @@
 namespace polarity {
 
 // Third counter word: keeps the streams of different distributions apart under one seed.
-enum class StreamTag : uint32_t { gaussian = 0, uniform32 = 1, uniform64 = 2 };
+enum class StreamTag : uint32_t {
+  gaussian = 0,
+  uniform32 = 1,
+  uniform64 = 2,
+  draw_leading = 3,
+  draw_rest = 4,
+};
 
 struct Philox4 {
   uint32_t word[4];

@@ -47,7 +47,9 @@ int64_t bytes_of(Dtype dtype) { return dtype == Dtype::float32 ? 4 : 8; }
 
 }  // namespace
 
-const char* name_of(Dtype dtype) { return dtype == Dtype::float32 ? "float32" : "float64"; }
+const char* name_of(Dtype dtype) {
+  return dtype == Dtype::float32 ? "float32" : dtype == Dtype::float64 ? "float64" : "int64";
+}
 
 std::string text_of(const Sizes& sizes) {
   std::string text = "[";
@@ -59,11 +61,13 @@ Array::Array(std::string label, py::object object, py::object capsule)
     : label_(std::move(label)), object_(std::move(object)), capsule_(std::move(capsule)) {
   const auto [tensor, read_only] = borrow(capsule_, label_);
   const dlpack::DataType type = tensor.dtype;
-  if (type.code != dlpack::kFloat || (type.bits != 32 && type.bits != 64) || type.lanes != 1) {
+  const bool is_int64 = type.code == dlpack::kInt && type.bits == 64;
+  const bool is_float = type.code == dlpack::kFloat && (type.bits == 32 || type.bits == 64);
+  if ((!is_float && !is_int64) || type.lanes != 1) {
     throw py::type_error(label_ + " is " + describe(type) +
                          "; it must be float32 or float64 (convert it with .astype())");
   }
-  dtype_ = type.bits == 32 ? Dtype::float32 : Dtype::float64;
+  dtype_ = is_int64 ? Dtype::int64 : type.bits == 32 ? Dtype::float32 : Dtype::float64;
   device_ = tensor.device;
   read_only_ = read_only;
   data_ = static_cast<char*>(tensor.data) + tensor.byte_offset;

@@ -12,7 +12,7 @@
 
 namespace polarity {
 
-enum class Dtype { float32, float64 };
+enum class Dtype { float32, float64, int64 };
 const char* name_of(Dtype dtype);
 
 using Sizes = std::vector<int64_t>;
@@ -20,7 +20,8 @@ std::string text_of(const Sizes& sizes);  // "[2, 3]"
 
 class Array {
  public:
-  // label: how errors name it, "gram: y". Throws where the numbers are not float32 or float64.
+  // label: how errors name it, "gram: y". Throws where the numbers have another type
+  // than these.
   Array(std::string label, pybind11::object object, pybind11::object capsule);
 
   int64_t dim() const { return static_cast<int64_t>(sizes_.size()); }

@@ -11,6 +11,7 @@
 #include "../kernels/softmax_tangents.h"
 #include "../kernels/symmetric_eigenvalues.h"
 #include "../kernels/uniform.h"
+#include "../kernels/weighted_draw.h"
 #include "../torch/group_layout.h"
 #include "../torch/layout.h"
 #include "call.h"
@@ -172,6 +173,38 @@ py::object symmetric_eigenvalues(Call& call, std::optional<int64_t> top_k) {
   return out.object();
 }
 
+py::object weighted_draw(Call& call, int64_t n, int64_t seed, int64_t offset) {
+  check_stream_place(call, seed, offset);
+  const Array log_weights = call.input("log_weights");
+  log_weights.check(log_weights.dtype() == Dtype::float64, "is float32; it must be float64");
+  log_weights.check(log_weights.dim() == 1, "must be [N], got " + text_of(log_weights.sizes()));
+  check_contiguous(log_weights);
+  const DrawShape shape{log_weights.count(), n, static_cast<uint64_t>(seed),
+                        static_cast<uint64_t>(offset)};
+  call.check(n >= 0 && n <= shape.count, "n must be in 0..N = " + std::to_string(shape.count) +
+                                             ", got " + std::to_string(n) +
+                                             "; a row is drawn once at most");
+  const Array rows = call.output("out[0]", Dtype::int64, {n});
+  const Array status = call.output("out[1]", Dtype::int64, {2});
+  check_contiguous(rows);
+  check_contiguous(status);
+#if POLARITY_HAS_CUDA
+  if (call.on_cuda()) {
+    const Array workspace = call.workspace(draw_workspace(shape));
+    call.run(Dtype::float64, [&](auto) {
+      cuda::weighted_draw(log_weights.data<double>(), shape, workspace.data<uint64_t>(),
+                          rows.data<int64_t>(), status.data<DrawStatus>(), call.stream());
+    });
+    return py::make_tuple(rows.object(), status.object());
+  }
+#endif
+  call.run(Dtype::float64, [&](auto) {
+    cpu::weighted_draw(log_weights.data<double>(), shape, rows.data<int64_t>(),
+                       status.data<DrawStatus>());
+  });
+  return py::make_tuple(rows.object(), status.object());
+}
+
 // What Python calls: op(caller, parameters...).
 template <class... Parameters>
 auto entry(py::object (*op)(Call&, Parameters...)) {
@@ -192,6 +225,7 @@ void bind_arrays(py::module_ m) {
   m.def("normalize_tangents", entry(normalize_tangents));
   m.def("softmax_tangents", entry(softmax_tangents));
   m.def("symmetric_eigenvalues", entry(symmetric_eigenvalues));
+  m.def("weighted_draw", entry(weighted_draw));
 }
 
 }  // namespace polarity

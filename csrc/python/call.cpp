@@ -55,6 +55,10 @@ Array Call::view(const std::string& name, const py::object& object) const {
 
 Array Call::input(const char* name) {
   Array array = view(name, caller_.attr("inputs")[name]);
+  if (array.dtype() == Dtype::int64) {
+    throw py::type_error(op_ + ": " + name +
+                         " is int64; it must be float32 or float64 (convert it with .astype())");
+  }
   if (!arguments_.empty()) {
     const Dtype first = arguments_.front().dtype();
     array.check(array.dtype() == first, std::string("is ") + name_of(array.dtype()) +

@@ -14,7 +14,7 @@ constexpr uint64_t kReadOnly = 1;  // bit of VersionedTensor::flags
 constexpr int32_t kCpu = 1;
 constexpr int32_t kCuda = 2;
 constexpr int32_t kCudaManaged = 13;
-constexpr uint8_t kFloat = 2;  // type code
+constexpr uint8_t kInt = 0, kFloat = 2;  // type codes
 
 struct Device {
   int32_t type, index;

@@ -28,6 +28,7 @@ constexpr KernelRow kKernels[] = {
     {"normalize_tangents", "float32 float64"},
     {"softmax_tangents", "float32 float64"},
     {"symmetric_eigenvalues", "float32 float64"},
+    {"weighted_draw", "float64"},
     {"mlp_tangents", "float32 float64"},
 };
 

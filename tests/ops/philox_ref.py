@@ -10,7 +10,13 @@ U32 = NDArray[np.uint32]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-TAGS = {"gaussian": 0, "uniform32": 1, "uniform64": 2}  # third counter word
+TAGS = {  # third counter word
+    "gaussian": 0,
+    "uniform32": 1,
+    "uniform64": 2,
+    "draw_leading": 3,
+    "draw_rest": 4,
+}
 
 
 def philox_4x32_10(counter: U32, key: tuple[int, int]) -> U32:
@@ -50,6 +56,17 @@ def uniform64_ref(seed: int, offset: int, count: int) -> F64:
     w = words("uniform64", seed, offset // 2, count // 2 + 2).astype(np.uint64).reshape(-1, 2)
     k = ((w[:, 0] << np.uint64(32)) | w[:, 1]) >> np.uint64(12)
     return ((k.astype(np.float64) + 0.5) / 2**52)[offset % 2 :][:count]
+
+
+def draw_words_ref(seed: int, offset: int, count: int) -> NDArray[np.uint64]:
+    """The 64 random bits of every row: 8 from a counter it shares with 15 others, 56 from its own."""
+    place = np.arange(offset % 256, offset % 256 + count)
+    line, row = np.divmod(place, 256)
+    first = offset // 256 * 16
+    shared = words("draw_leading", seed, first, 16 * (int(line.max(initial=0)) + 1))
+    leading = shared.astype("<u4").view(np.uint8)[16 * line + row % 16, row // 16].astype(np.uint64)
+    own = words("draw_rest", seed, offset, count).astype(np.uint64)
+    return (leading << np.uint64(56)) | ((own[:, 0] >> np.uint64(8)) << np.uint64(32)) | own[:, 1]
 
 
 def gaussian_words(seed: int, offset: int, count: int) -> tuple[U32, U32]:

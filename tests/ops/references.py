@@ -53,6 +53,16 @@ def symmetric_eigenvalues_mp(a: Tensor) -> list[Tensor]:
     return [torch.tensor(sorted(map(float, values), reverse=True), dtype=torch.float64) for values in spectra]
 
 
+def weighted_draw_ref(log_weights: Tensor, n: int, seed: int, offset: int) -> Tensor:
+    """The n largest keys in extended precision."""
+    word = philox_ref.draw_words_ref(seed, offset, log_weights.numel())
+    v = (word.astype(np.longdouble) + np.longdouble(0.5)) / np.longdouble(2) ** 64
+    rest = ((~word).astype(np.longdouble) + np.longdouble(0.5)) / np.longdouble(2) ** 64
+    exponential = -np.where(v < 0.5, np.log1p(-np.minimum(v, 0.5)), np.log(rest))
+    keys = log_weights.numpy().astype(np.longdouble) - np.log(exponential)
+    return torch.from_numpy(np.argsort(-keys, kind="stable")[:n].copy())
+
+
 def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     """Correctly rounded: a product of two float32 is exact in float64."""
     return (t.double() * d.double()).to(t.dtype)

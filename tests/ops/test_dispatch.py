@@ -18,6 +18,7 @@ SCHEMAS = (
     "normalize_tangents",
     "softmax_tangents",
     "symmetric_eigenvalues",
+    "weighted_draw",
     "mlp_tangents",
 )
 SMALL = [

@@ -10,8 +10,6 @@ _SMALL = 128  # as far as the compiled eigensolver goes
 
 def eigenvalues(matrices: Tensor) -> Tensor:
     """Eigenvalues [B, n] of symmetric matrices [B, n, n], descending."""
-    if matrices.shape[-1] <= 128:
-        return polarity_ext.symmetric_eigenvalues(matrices)
     if matrices.shape[-1] <= _SMALL:
         return polarity_ext.symmetric_eigenvalues(matrices)
     values: Tensor = torch.linalg.eigvalsh(matrices)

@@ -13,6 +13,7 @@ from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
 from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
 from tests.ops.cases.symmetric_eigenvalues import SYMMETRIC_EIGENVALUES
+from tests.ops.cases.weighted_draw import WEIGHTED_DRAW
 
 OPS = {
     op.name: op
@@ -26,6 +27,7 @@ OPS = {
         NORMALIZE_TANGENTS,
         SOFTMAX_TANGENTS,
         SYMMETRIC_EIGENVALUES,
+        WEIGHTED_DRAW,
         MLP_TANGENTS,
     )
 }
