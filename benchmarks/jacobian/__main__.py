@@ -1,10 +1,11 @@
 """``python -m benchmarks.jacobian``: J @ V and J^T @ U of whole generators beside torch.func, in one run.
 
-For each workload (benchmarks/jacobian/models.py): all K columns of the Jacobian of a batch, and K products
-with its transpose, from latents to result. Beside ours the fastest of vmap(jacfwd), chunked vmap(jvp) with
-its best chunk, torch.compile of that, and jacrev; all in turns. The bound is the flops of all tangents
-(matrix products and convolutions of a forward pass, K times) at the rate of a float32 matrix product of
-n = 2048 in the same turns. Ratios of one run mean something; times of a busy machine do not.
+For each workload (benchmarks/jacobian/models.py): L columns of the Jacobian of a batch (all K, but for the
+largest) and L products with its transpose, from latents to result. Beside ours the fastest of vmap(jacfwd),
+chunked vmap(jvp) with its best chunk, torch.compile of that, and jacrev; all in turns. The bound is the
+flops of all tangents (matrix products and convolutions of a forward pass, L times) at the rate of a float32
+matrix product of n = 2048 in the same turns. Ratios of one run mean something; times of a busy machine do
+not.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from benchmarks.jacobian.measure import measure
 from benchmarks.jacobian.models import WORKLOADS
 
 COLUMNS = (
-    "model", "B", "K", "J V ms", "best peer", "its ms", "ratio", "of GEMM bound",
+    "model", "B", "L", "J V ms", "best peer", "its ms", "ratio", "of GEMM bound",
     "Jᵀ U ms", "to J V", "ratio to best peer", "error", "peer's", "MB", "peer's",
 )  # fmt: skip
 
@@ -31,15 +32,15 @@ def row(found: dict[str, Any]) -> list[str]:
     return [
         found["name"],
         str(batch),
-        str(found["dim"]),
+        str(found["products"]),
         f"{each * forward['seconds']['median']:.3g}",
         forward["peer"],
         f"{each * forward['peer_seconds']['median']:.3g}",
-        f"{found['forward_ratio']:.2f}",
+        f"{forward['ratio']['median']:.2f}",
         f"{found['part_of_bound']:.0%}",
         f"{each * adjoint['seconds']['median']:.3g}",
         f"{found['adjoint_over_forward']:.2f}",
-        f"{found['adjoint_ratio']:.2f}",
+        f"{adjoint['ratio']['median']:.2f}",
         f"{max(forward['error'], adjoint['error']):.0e}",
         f"{max(forward['peer_error'], adjoint['peer_error']):.0e}",
         f"{max(forward['bytes'], adjoint['bytes']) / 1e6:.0f}",
@@ -62,7 +63,7 @@ def main() -> None:
         return
 
     machine = f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    print(f"{machine}; ms for each latent\n")
+    print(f"{machine}; ms for all L products of one latent\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     rows = []

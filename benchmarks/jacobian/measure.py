@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.jacobian.memory import peak_bytes
 from benchmarks.jacobian.models import Workload
 from benchmarks.jacobian.peers import Peer, adjoint_peers, forward_peers, pull, push
-from benchmarks.kernels.timing import Times, once
+from benchmarks.kernels.timing import Spread, once, ratio
 from tests.architectures.kinks import latents_off_kinks
 
 GEMM = 2048
@@ -25,11 +25,11 @@ PROBES_CHECKED = 8
 
 @dataclass(frozen=True)
 class Side:
-    """All products of one direction: ours, and the fastest peer's."""
+    """One direction: our products, and the fastest peer's."""
 
-    seconds: Times
+    seconds: Spread
     peer: str
-    peer_seconds: Times
+    peer_seconds: Spread
     others: dict[str, float]
     """Seconds of the other peers; of those much slower an estimate."""
     error: float
@@ -37,94 +37,107 @@ class Side:
     peer_error: float
     bytes: int
     peer_bytes: int
+    ratio: Spread
+    """The peer's time over ours, round by round."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What is to be measured of it."""
+
+    ours: Callable[[], Tensor]
+    """All products, probes in front."""
+    peers: list[Peer]
+    truth: Tensor
+    """The first products in float64."""
 
     @property
-    def ratio(self) -> float:
-        return self.peer_seconds.median / self.seconds.median
+    def running(self) -> list[Peer]:
+        return [peer for peer in self.peers if peer.seconds <= WORTH_RUNNING * self.peers[0].seconds]
 
 
 def measure(name: str, workload: Workload, memory: int) -> dict[str, Any]:
     generator = workload.make()
     z, label = latents_off_kinks(generator, workload.batch, seed=0)
     batch, dim = z.shape
+    products = workload.products or dim
     with FlopCounterMode(display=False) as counter:
-        samples = generator.flat(z, label)
-    cotangents = torch.randn(dim, batch, samples.shape[1], generator=torch.Generator().manual_seed(0))
-    identity = torch.eye(dim)[:, None].expand(-1, batch, -1)
-    del samples
+        dim_out = generator.flat(z, label).shape[1]
+    U = torch.randn(products, batch, dim_out, generator=torch.Generator().manual_seed(0))
+    V = torch.eye(dim)[:products, None].expand(-1, batch, -1)
+    twin, checked = generator.in_dtype(torch.float64), slice(0, PROBES_CHECKED)
 
-    forward, gemm = _side(
-        lambda: ps.jacobian(generator, z, label, memory=memory).to_dense().permute(2, 0, 1),
-        forward_peers(generator, z, label, memory),
-        identity[:PROBES_CHECKED],
-        lambda probes: push(_double(generator, label), z.double(), probes.double()),
-    )
-    adjoint, _ = _side(
-        lambda: (ps.jacobian(generator, z, label, memory=memory).mT @ cotangents.permute(1, 2, 0)).permute(
-            2, 0, 1
+    def exact(z: Tensor) -> Tensor:
+        return twin.flat(z, label)
+
+    def columns() -> Tensor:
+        J = ps.jacobian(generator, z, label, memory=memory)
+        return J.column_block(0, products).permute(2, 0, 1)
+
+    def transposes() -> Tensor:
+        J = ps.jacobian(generator, z, label, memory=memory)
+        return (J.mT @ U.permute(1, 2, 0)).permute(2, 0, 1)
+
+    directions = {
+        "forward": Direction(
+            columns,
+            forward_peers(generator, z, label, products, memory),
+            push(exact, z.double(), V[checked].double()),
         ),
-        adjoint_peers(generator, z, label, cotangents, memory),
-        cotangents[:PROBES_CHECKED],
-        lambda probes: pull(_double(generator, label), z.double(), probes.double()),
-    )
-    flops = counter.get_total_flops() * dim
+        "adjoint": Direction(
+            transposes,
+            adjoint_peers(generator, z, label, U, memory),
+            pull(exact, z.double(), U[checked].double()),
+        ),
+    }
+    a = torch.randn(GEMM, GEMM)
+    calls: dict[str, Callable[[], object]] = {"gemm": lambda: a @ a}
+    for way, direction in directions.items():
+        calls[way] = direction.ours
+        calls.update({f"{way} {peer.name}": peer.run for peer in direction.running})
+    times = in_turns(calls)
+    sides = {way: _side(way, direction, times) for way, direction in directions.items()}
+    flops = counter.get_total_flops() * products
+    per_flop = Spread.of(times["gemm"]).median / (2 * GEMM**3)
     return {
         "name": name,
         "generator": generator.name,
         "latents": batch,
         "dim": dim,
+        "products": products,
         "flops": flops,
-        "bound_seconds": flops * gemm.median / (2 * GEMM**3),
-        "forward": asdict(forward),
-        "adjoint": asdict(adjoint),
-        "forward_ratio": forward.ratio,
-        "adjoint_ratio": adjoint.ratio,
-        "adjoint_over_forward": adjoint.seconds.median / forward.seconds.median,
-        "part_of_bound": flops * gemm.median / (2 * GEMM**3) / forward.seconds.median,
+        "bound_seconds": flops * per_flop,
+        "part_of_bound": flops / (2 * GEMM**3) * ratio(times["gemm"], times["forward"]).median,
+        "adjoint_over_forward": ratio(times["adjoint"], times["forward"]).median,
+        **{way: asdict(side) for way, side in sides.items()},
     }
 
 
-def _double(generator: ps.Generator, label: Tensor | None) -> Callable[[Tensor], Tensor]:
-    twin = generator.in_dtype(torch.float64)
-    return lambda z: twin.flat(z, label)
-
-
-def _side(
-    ours: Callable[[], Tensor],
-    peers: list[Peer],
-    probes: Tensor,
-    truth: Callable[[Tensor], Tensor],
-) -> tuple[Side, Times]:
-    """Measures one direction, and the matrix product beside it."""
-    a = torch.randn(GEMM, GEMM)
-    running = [peer for peer in peers if peer.seconds <= WORTH_RUNNING * peers[0].seconds]
-    calls: dict[str, Callable[[], object]] = {"ours": ours, "gemm": lambda: a @ a}
-    calls.update({peer.name: peer.run for peer in running})
-    times = in_turns(calls)
-    best = min(running, key=lambda peer: times[peer.name].median)
-    expected = truth(probes)
-    errors = [
-        ((found[: len(probes)].double() - expected).norm(dim=2) / expected.norm(dim=2)).max().item()
+def _side(way: str, direction: Direction, times: dict[str, list[float]]) -> Side:
+    ours, running, truth = direction.ours, direction.running, direction.truth
+    measured = {peer.name: Spread.of(times[f"{way} {peer.name}"]).median for peer in running}
+    best = min(running, key=lambda peer: measured[peer.name])
+    peer_times = times[f"{way} {best.name}"]
+    estimated = {peer.name: peer.seconds for peer in direction.peers}
+    error, peer_error = (
+        ((found[: len(truth)].double() - truth).norm(dim=2) / truth.norm(dim=2)).max().item()
         for found in (ours(), best.run())
-    ]
-    side = Side(
-        times["ours"],
+    )
+    return Side(
+        Spread.of(times[way]),
         best.name,
-        times[best.name],
-        {
-            peer.name: times[peer.name].median if peer in running else peer.seconds
-            for peer in peers
-            if peer is not best
-        },
-        *errors,
+        Spread.of(peer_times),
+        {name: seconds for name, seconds in (estimated | measured).items() if name != best.name},
+        error,
+        peer_error,
         peak_bytes(ours),
         peak_bytes(best.run),
+        ratio(peer_times, times[way]),
     )
-    return side, times["gemm"]
 
 
-def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, Times]:
-    """Each round runs every call once, so that a machine that slows down slows all of them."""
+def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of each by round; a round runs every call once, so that a slower machine slows all."""
     for call in calls.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in calls}
@@ -134,4 +147,4 @@ def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, Times]:
             break
         for name, call in calls.items():
             seconds[name].append(once(call, "cpu"))
-    return {name: Times.of(values) for name, values in seconds.items()}
+    return seconds

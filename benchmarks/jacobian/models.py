@@ -11,10 +11,12 @@ from tests.architectures import convolutional, mlp, stylegan2
 
 @dataclass(frozen=True)
 class Workload:
-    """All K columns of J at ``batch`` latents, and as many products with its transpose."""
+    """Columns of J at ``batch`` latents, and as many products with its transpose."""
 
     make: Callable[[], ps.Generator]
     batch: int
+    products: int | None = None
+    """How many; None for all K. (Every further one costs the same.)"""
 
 
 # Times depend on shapes and on the share of active units, not on what the weights mean.
@@ -24,6 +26,6 @@ WORKLOADS = {
     "wgan-gp": Workload(convolutional.wgan_gp, 8),
     "vae-decoder": Workload(convolutional.vae_decoder, 32),
     # 64 channels at 64 px, 256 at 16 px and below.
-    "stylegan2-fused": Workload(partial(stylegan2.generator, 64, 512, 64, 256, 8, fused=True), 1),
-    "stylegan2-scaled": Workload(partial(stylegan2.generator, 64, 512, 64, 256, 8, fused=False), 1),
+    "stylegan2-fused": Workload(partial(stylegan2.generator, 64, 512, 64, 256, 8, fused=True), 1, 64),
+    "stylegan2-scaled": Workload(partial(stylegan2.generator, 64, 512, 64, 256, 8, fused=False), 1, 64),
 }

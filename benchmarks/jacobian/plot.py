@@ -52,4 +52,4 @@ def seconds(generator: ps.Generator, batch: int, count: int, memory: int) -> dic
             "vmap(jvp)": lambda: [product(part) for part in V.split(chunk)],
         }
     )
-    return {name: found.low for name, found in times.items()}
+    return {name: min(found) for name, found in times.items()}

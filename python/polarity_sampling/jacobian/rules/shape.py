@@ -273,10 +273,21 @@ def constant_pad(call: Call) -> Stage:
     pad = list(call["pad"])
     opposite = [-p for p in pad]
     return Map(
-        lambda t: aten.constant_pad_nd(t, pad, 0.0),
-        lambda u: aten.constant_pad_nd(u, opposite, 0.0),
-        any_batch=len(pad) < 2 * call.out.ndim,
+        lambda t: _padded(t, pad), lambda u: _padded(u, opposite), any_batch=len(pad) < 2 * call.out.ndim
     )
+
+
+def _padded(t: Tensor, pad: Sequence[int]) -> Tensor:
+    """Zeros around, dimensions kept in the order they lie in memory (torch would put channels first)."""
+    strides = list(t.stride())
+    for dim in range(1, t.ndim):  # a dimension of one element stays behind the one before it
+        strides[dim] = strides[dim - 1] if t.shape[dim] == 1 else strides[dim]
+    order = sorted(range(t.ndim), key=lambda dim: -strides[dim])
+    # Pairs for the last dimension first, as the operator wants them.
+    pairs = [pad[i : i + 2] for i in range(0, len(pad), 2)] + [[0, 0]] * (t.ndim - len(pad) // 2)
+    inner = [amount for dim in reversed(order) for amount in pairs[t.ndim - 1 - dim]]
+    padded: Tensor = aten.constant_pad_nd(t.permute(order), inner, 0.0)
+    return padded.permute([order.index(dim) for dim in range(t.ndim)])
 
 
 @rule(aten.flip.default)
