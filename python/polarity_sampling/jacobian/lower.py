@@ -12,6 +12,7 @@ from torch.fx import Node, map_arg
 
 from polarity_sampling.jacobian.capture import Capture
 from polarity_sampling.jacobian.fuse import fuse
+from polarity_sampling.jacobian.perceptron import gather_perceptrons
 from polarity_sampling.jacobian.program import Link, Program
 from polarity_sampling.jacobian.rules import stage_of
 from polarity_sampling.jacobian.stage import Call, Residual
@@ -72,7 +73,7 @@ class Lowered:
         if not self.constant:
             shapes = self._shapes = _shapes(slots)
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
-            self.links = fuse(links, ends[1])
+            self.links = gather_perceptrons(fuse(links, ends[1]), ends[1])
             itemsize = self._itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
             self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)

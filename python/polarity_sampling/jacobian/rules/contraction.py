@@ -55,6 +55,12 @@ class Product(Stage):
         scaled.weight = self.weight * (factor.reshape(-1) if isinstance(factor, Tensor) else factor)
         return scaled
 
+    @property
+    def matrix(self) -> Tensor:
+        """All that a product with a fixed right factor does."""
+        assert self.weight is not None
+        return self.weight if self._scale == 1.0 else self.weight * self._scale
+
     def _right(self, kept: Iterator[Tensor]) -> Tensor | None:
         if self.weight is not None:
             return self.weight

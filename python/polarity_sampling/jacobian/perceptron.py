@@ -1,0 +1,107 @@
+"""Chains of linear layers and activations as one stage, which leaves out what is inactive at a latent.
+
+The derivative of a ReLU is exactly zero for half of the units of a layer and more: the tangents of one latent
+need only some rows of one matrix, and of the next one only the columns that these feed.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+import polarity_ext
+from polarity_sampling.jacobian.program import Link
+from polarity_sampling.jacobian.rules.contraction import Product
+from polarity_sampling.jacobian.rules.pointwise import Pointwise
+from polarity_sampling.jacobian.stage import Residual, Stage
+
+_MOST_LAYERS = 8  # of one call of the op
+
+
+class Perceptron(Stage):
+    """Linear layers by constant matrices, each followed by a factor of every unit or by none."""
+
+    broadcasts = True
+
+    def __init__(self, links: Sequence[Link]) -> None:
+        self._links = list(links)
+        matrices = [link.stage.matrix for link in links if isinstance(link.stage, Product)]
+        # [in, out], [out, in] in memory: each direction reads rows from end to end.
+        self._push = [matrix.contiguous().mT for matrix in matrices]
+        self._pull = [matrix.mT.contiguous() for matrix in matrices]
+        self.flops = sum(link.stage.flops for link in links)
+        self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
+
+    def join(self, residuals: Sequence[Residual]) -> Residual:
+        """Factors [B, width], one for every layer."""
+        left = iter(residuals)
+        factors: list[Tensor] = []
+        for link, following in zip(self._links, [*self._links[1:], None], strict=True):
+            residual = link.stage.join([next(left) for _ in link.parts])
+            if isinstance(link.stage, Pointwise):
+                factors.append(residual[0].expand(link.stage.shape).contiguous())
+            elif following is None or not isinstance(following.stage, Pointwise):
+                weight = self._pull[len(factors)]
+                factors.append(weight.new_ones(self._rows, weight.shape[0]))
+        return tuple(factors)
+
+    def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
+        return (polarity_ext.mlp_tangents(_shared(tangents[0]), self._push, residual),)
+
+    def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
+        (u,) = cotangents
+        assert u is not None
+        return (polarity_ext.mlp_cotangents(_shared(u), self._pull, residual),)
+
+
+def _shared(probes: Tensor) -> Tensor:
+    """Probes [L, 1, K] as [L, K]."""
+    return probes[:, 0] if probes.shape[1] == 1 else probes
+
+
+def gather_perceptrons(links: Sequence[Link], target: int) -> list[Link]:
+    """The same map, chains of at least two linear layers made one. ``target`` is the slot of the result."""
+    readers = Counter(slot for link in links for slot in link.inputs)
+    readers[target] += 1
+    gathered: list[Link] = []
+    chain: list[Link] = []
+    for link in links:
+        only = bool(chain) and link.inputs == chain[-1].outputs and readers[link.inputs[0]] == 1
+        if not (only and _continues(chain, link.stage)):
+            gathered += _closed(chain)
+            chain = []
+        chain.append(link)
+    return gathered + _closed(chain)
+
+
+def _continues(chain: Sequence[Link], stage: Stage) -> bool:
+    """Whether a chain that begins with a layer may go on with this stage."""
+    if not _is_layer(chain[0].stage):
+        return False
+    return (
+        _layers(chain) < _MOST_LAYERS if _is_layer(stage) else _is_activation(stage, behind=chain[-1].stage)
+    )
+
+
+def _closed(chain: Sequence[Link]) -> list[Link]:
+    if _layers(chain) < 2 or _layers(chain) == len(chain):
+        return list(chain)
+    parts = tuple(part for link in chain for part in link.parts)
+    ops = tuple(op for link in chain for op in link.ops)
+    return [replace(chain[0], stage=Perceptron(chain), outputs=chain[-1].outputs, parts=parts, ops=ops)]
+
+
+def _layers(chain: Sequence[Link]) -> int:
+    return sum(_is_layer(link.stage) for link in chain)
+
+
+def _is_layer(stage: Stage) -> bool:
+    """By a matrix that all samples share, in the precision of the tangents."""
+    return isinstance(stage, Product) and stage.weight is not None and stage.compute is None
+
+
+def _is_activation(stage: Stage, behind: Stage) -> bool:
+    """A factor of its own for every sample and unit."""
+    varies = isinstance(stage, Pointwise) and stage.keeps_shape and stage.fixed is None
+    return varies and _is_layer(behind)
