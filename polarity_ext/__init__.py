@@ -12,11 +12,13 @@ _C = load_extension()
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
+from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
 from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
 from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
 from polarity_ext.ops.symmetric_eigenvalues import symmetric_eigenvalues  # noqa: E402
+from polarity_ext.ops.upfirdn2d import upfirdn2d  # noqa: E402
 from polarity_ext.ops.weighted_draw import weighted_draw  # noqa: E402
 
 __all__ = [
@@ -28,12 +30,15 @@ __all__ = [
     "kernel_table",
     "mlp_cotangents",
     "mlp_tangents",
+    "modulate_cotangents",
+    "modulate_tangents",
     "normalize_tangents",
     "scale_tangents",
     "scale_tangents_",
     "softmax_tangents",
     "symmetric_eigenvalues",
     "uniform",
+    "upfirdn2d",
     "weighted_draw",
 ]
 

@@ -30,6 +30,9 @@ constexpr KernelRow kKernels[] = {
     {"symmetric_eigenvalues", "float32 float64"},
     {"weighted_draw", "float64"},
     {"mlp_tangents", "float32 float64"},
+    {"modulate_tangents", "float32 float64"},
+    {"modulate_cotangents", "float32 float64"},
+    {"upfirdn2d", "float32 float64"},
 };
 
 py::dict build_info() {

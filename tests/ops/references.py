@@ -106,6 +106,37 @@ def mlp_tangents_ref(v: Tensor, weights: list[Tensor], factors: list[Tensor], ad
     return torch.einsum("bdk,lbd->lbk" if adjoint else "bdk,lbk->lbd", jacobian, probes)
 
 
+def modulate_tangents_ref(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
+    """In float64, by the product rule on [B, C, pixels]."""
+    tx, x, s, ts = tx.double(), x.double(), s.double(), ts.double()
+    return torch.einsum("lbc...,bc->lbc...", tx, s) + torch.einsum("bc...,lbc->lbc...", x, ts)
+
+
+def modulate_cotangents_ref(u: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    u, x, s = u.double(), x.double(), s.double()
+    return torch.einsum("lbc...,bc->lbc...", u, s), torch.einsum("lbc...,bc...->lbc", u, x)
+
+
+def upfirdn2d_ref(
+    x: Tensor, taps: Tensor, up: tuple[int, int], down: tuple[int, int], padding: tuple[int, int, int, int]
+) -> Tensor:
+    """In float64, along y and then x, as products with one matrix for each tap of the other axis."""
+
+    def matrix(size: int, count: int, up: int, down: int, before: int, after: int) -> Tensor:
+        """[count, out, size]: whether tap k of output o meets input i."""
+        k, o = (
+            torch.arange(count)[:, None, None],
+            torch.arange((size * up + before + after - count) // down + 1),
+        )
+        return (o[:, None] * down + k - before == torch.arange(size) * up).double()
+
+    along_y = matrix(x.shape[2], taps.shape[0], up[1], down[1], padding[2], padding[3])
+    along_x = matrix(x.shape[3], taps.shape[1], up[0], down[0], padding[0], padding[1])
+    rows = torch.einsum("kl,kyi->lyi", taps.double(), along_y)
+    met = torch.einsum("lyi,ncij->nclyj", rows, x.double())
+    return torch.einsum("nclyj,lxj->ncyx", met, along_x)
+
+
 def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
     """f and f' in float64: by NumPy and SciPy for float32 input, by mpmath for float64."""
     if x.dtype == torch.float64:

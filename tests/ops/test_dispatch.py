@@ -20,6 +20,9 @@ SCHEMAS = (
     "symmetric_eigenvalues",
     "weighted_draw",
     "mlp_tangents",
+    "modulate_tangents",
+    "modulate_cotangents",
+    "upfirdn2d",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")

@@ -8,11 +8,13 @@ from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.gram import GRAM
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
+from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
 from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
 from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
 from tests.ops.cases.symmetric_eigenvalues import SYMMETRIC_EIGENVALUES
+from tests.ops.cases.upfirdn2d import UPFIRDN2D
 from tests.ops.cases.weighted_draw import WEIGHTED_DRAW
 
 OPS = {
@@ -29,6 +31,9 @@ OPS = {
         SYMMETRIC_EIGENVALUES,
         WEIGHTED_DRAW,
         MLP_TANGENTS,
+        MODULATE_TANGENTS,
+        MODULATE_COTANGENTS,
+        UPFIRDN2D,
     )
 }
 
