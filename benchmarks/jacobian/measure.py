@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.jacobian.memory import peak_bytes
 from benchmarks.jacobian.models import Workload
-from benchmarks.jacobian.peers import Peer, adjoint_peers, forward_peers, pull, push
-from benchmarks.kernels.timing import Spread, once, ratio
+from benchmarks.jacobian.peers import Clock, Peer, adjoint_peers, forward_peers, pull, push, seconds_of
+from benchmarks.kernels.timing import Spread, ratio
 from tests.architectures.kinks import latents_off_kinks
 
 GEMM = 2048
@@ -56,7 +56,7 @@ class Direction:
         return [peer for peer in self.peers if peer.seconds <= WORTH_RUNNING * self.peers[0].seconds]
 
 
-def measure(name: str, workload: Workload, memory: int) -> dict[str, Any]:
+def measure(name: str, workload: Workload, memory: int, clock: Clock) -> dict[str, Any]:
     generator = workload.make()
     z, label = latents_off_kinks(generator, workload.batch, seed=0)
     batch, dim = z.shape
@@ -81,12 +81,12 @@ def measure(name: str, workload: Workload, memory: int) -> dict[str, Any]:
     directions = {
         "forward": Direction(
             columns,
-            forward_peers(generator, z, label, products, memory),
+            forward_peers(generator, z, label, products, memory, clock),
             push(exact, z.double(), V[checked].double()),
         ),
         "adjoint": Direction(
             transposes,
-            adjoint_peers(generator, z, label, U, memory),
+            adjoint_peers(generator, z, label, U, memory, clock),
             pull(exact, z.double(), U[checked].double()),
         ),
     }
@@ -95,7 +95,7 @@ def measure(name: str, workload: Workload, memory: int) -> dict[str, Any]:
     for way, direction in directions.items():
         calls[way] = direction.ours
         calls.update({f"{way} {peer.name}": peer.run for peer in direction.running})
-    times = in_turns(calls)
+    times = in_turns(calls, clock)
     sides = {way: _side(way, direction, times) for way, direction in directions.items()}
     flops = counter.get_total_flops() * products
     per_flop = Spread.of(times["gemm"]).median / (2 * GEMM**3)
@@ -136,7 +136,7 @@ def _side(way: str, direction: Direction, times: dict[str, list[float]]) -> Side
     )
 
 
-def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+def in_turns(calls: dict[str, Callable[[], object]], clock: Clock) -> dict[str, list[float]]:
     """Seconds of each by round; a round runs every call once, so that a slower machine slows all."""
     for call in calls.values():
         call()
@@ -146,5 +146,5 @@ def in_turns(calls: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
         if done >= ROUNDS.start and time.perf_counter() - begin > SECONDS:
             break
         for name, call in calls.items():
-            seconds[name].append(once(call, "cpu"))
+            seconds[name].append(seconds_of(call, clock))
     return seconds

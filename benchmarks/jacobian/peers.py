@@ -3,7 +3,6 @@
 Probes lie in front: tangents [L, B, K] and their images [L, B, D].
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,8 @@ from torch.func import jacfwd, jvp, vjp, vmap
 from benchmarks.jacobian.memory import peak_bytes
 
 Function = Callable[[Tensor], Tensor]
+Clock = Callable[[], float]
+"""Seconds of the wall, or of the processor."""
 
 LONGEST_CHUNK = 2.0  # seconds; larger chunks are not tried
 
@@ -55,7 +56,7 @@ def columns(generator: Generator, z: Tensor, label: Tensor | None) -> Tensor:
     return whole.permute(2, 0, 1)
 
 
-def best_chunk(product: Function, probes: Tensor, memory: int) -> tuple[int, float]:
+def best_chunk(product: Function, probes: Tensor, memory: int, clock: Clock) -> tuple[int, float]:
     """The number of probes at a time for which one probe takes least; and the seconds of one probe.
 
     Only divisors of the number of probes, so that all chunks are equal, and none that takes more than
@@ -69,7 +70,7 @@ def best_chunk(product: Function, probes: Tensor, memory: int) -> tuple[int, flo
         part = probes[:size]
         if peak_bytes(lambda part=part: product(part)) > memory and size > 1:
             break
-        each = min(_seconds(lambda part=part: product(part)) for _ in range(3)) / size
+        each = min(seconds_of(lambda part=part: product(part), clock) for _ in range(3)) / size
         if each < seconds:
             best, seconds = size, each
         if each * size > LONGEST_CHUNK:
@@ -77,10 +78,10 @@ def best_chunk(product: Function, probes: Tensor, memory: int) -> tuple[int, flo
     return best, seconds
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds_of(call: Callable[[], object], clock: Clock) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _chunked(name: str, product: Function, probes: Tensor, size: int, each: float) -> Peer:
@@ -91,8 +92,10 @@ def _chunked(name: str, product: Function, probes: Tensor, size: int, each: floa
     )
 
 
-def _with_and_without_compile(name: str, product: Function, probes: Tensor, memory: int) -> list[Peer]:
-    size, each = best_chunk(product, probes, memory)
+def _with_and_without_compile(
+    name: str, product: Function, probes: Tensor, memory: int, clock: Clock
+) -> list[Peer]:
+    size, each = best_chunk(product, probes, memory, clock)
     found = [_chunked(name, product, probes, size, each)]
     compiled = torch.compile(product, dynamic=False)
     try:
@@ -101,13 +104,13 @@ def _with_and_without_compile(name: str, product: Function, probes: Tensor, memo
         reason = str(error).strip().splitlines() or [""]
         print(f"no torch.compile of {name}: {type(error).__name__}: {reason[0][:120]}")
     else:
-        each = min(_seconds(lambda: compiled(probes[:size])) for _ in range(2)) / size
+        each = min(seconds_of(lambda: compiled(probes[:size]), clock) for _ in range(2)) / size
         found.append(_chunked(f"compiled {name}", compiled, probes, size, each))
     return found
 
 
 def forward_peers(
-    generator: Generator, z: Tensor, label: Tensor | None, products: int, memory: int
+    generator: Generator, z: Tensor, label: Tensor | None, products: int, memory: int, clock: Clock
 ) -> list[Peer]:
     """Every way to that many columns of J, [L, B, D], fastest first.
 
@@ -121,23 +124,25 @@ def forward_peers(
     basis = torch.eye(dim, dtype=z.dtype)[:products, None].expand(-1, batch, -1)
     dim_out = flat(z).shape[1]
     rows = torch.eye(dim_out, dtype=z.dtype)[:, None].expand(-1, batch, -1)
-    found = _with_and_without_compile("vmap(jvp)", lambda part: push(flat, z, part), basis, memory)
+    found = _with_and_without_compile("vmap(jvp)", lambda part: push(flat, z, part), basis, memory, clock)
     if products == dim:
         whole = Peer("vmap(jacfwd)", lambda: columns(generator, z, label), 0.0)
-        found.append(replace(whole, seconds=min(_seconds(whole.run) for _ in range(2))))
-    by_rows = best_chunk(lambda part: pull(flat, z, part), rows, memory)
+        found.append(replace(whole, seconds=min(seconds_of(whole.run, clock) for _ in range(2))))
+    by_rows = best_chunk(lambda part: pull(flat, z, part), rows, memory, clock)
     jacrev = _chunked("jacrev", lambda part: pull(flat, z, part), rows, *by_rows)
     found.append(replace(jacrev, run=lambda: jacrev.run().permute(2, 1, 0)[:products]))
     return sorted(found, key=lambda peer: peer.seconds)
 
 
 def adjoint_peers(
-    generator: Generator, z: Tensor, label: Tensor | None, cotangents: Tensor, memory: int
+    generator: Generator, z: Tensor, label: Tensor | None, cotangents: Tensor, memory: int, clock: Clock
 ) -> list[Peer]:
     """Every way to J^T @ U for cotangents [L, B, D], fastest first."""
 
     def flat(z: Tensor) -> Tensor:
         return generator.flat(z, label)
 
-    found = _with_and_without_compile("vmap(vjp)", lambda part: pull(flat, z, part), cotangents, memory)
+    found = _with_and_without_compile(
+        "vmap(vjp)", lambda part: pull(flat, z, part), cotangents, memory, clock
+    )
     return sorted(found, key=lambda peer: peer.seconds)

@@ -8,16 +8,16 @@ from polarity_sampling.report import style
 
 from benchmarks.jacobian.measure import in_turns
 from benchmarks.jacobian.models import WORKLOADS
-from benchmarks.jacobian.peers import best_chunk, push
+from benchmarks.jacobian.peers import Clock, best_chunk, push
 
 LATENTS = (1, 2, 4, 8, 16)
 PROBES = (5, 10, 25, 50, 100)
 
 
-def plot(path: Path, memory: int) -> None:
+def plot(path: Path, memory: int, clock: Clock) -> None:
     generator = WORKLOADS["dcgan"].make()
-    by_latents = {batch: seconds(generator, batch, PROBES[-2], memory) for batch in LATENTS}
-    by_probes = {probes: seconds(generator, LATENTS[2], probes, memory) for probes in PROBES}
+    by_latents = {batch: seconds(generator, batch, PROBES[-2], memory, clock) for batch in LATENTS}
+    by_probes = {probes: seconds(generator, LATENTS[2], probes, memory, clock) for probes in PROBES}
     with style.styled():
         figure = style.new_figure(6.0, 2.6, "constrained")
         panels = zip(
@@ -36,7 +36,7 @@ def plot(path: Path, memory: int) -> None:
         style.save(figure, path)
 
 
-def seconds(generator: ps.Generator, batch: int, count: int, memory: int) -> dict[str, float]:
+def seconds(generator: ps.Generator, batch: int, count: int, memory: int, clock: Clock) -> dict[str, float]:
     """Of J @ V for that many latents and probes: ours, and chunked vmap(jvp)."""
     random = torch.Generator().manual_seed(0)
     z = torch.randn(batch, generator.latent_dim, generator=random)
@@ -45,11 +45,12 @@ def seconds(generator: ps.Generator, batch: int, count: int, memory: int) -> dic
     def product(part: torch.Tensor) -> torch.Tensor:
         return push(lambda z: generator.flat(z, None), z, part)
 
-    chunk, _ = best_chunk(product, V, memory)
+    chunk, _ = best_chunk(product, V, memory, clock)
     times = in_turns(
         {
             "ours": lambda: ps.jacobian(generator, z, memory=memory) @ V.permute(1, 2, 0),
             "vmap(jvp)": lambda: [product(part) for part in V.split(chunk)],
-        }
+        },
+        clock,
     )
     return {name: min(found) for name, found in times.items()}
