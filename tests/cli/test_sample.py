@@ -29,7 +29,12 @@ def test_all_kinds_of_output_hold_the_same_draw(polarity: Polarity, bank: Path) 
     assert torch.equal(tensors["row_ids"], draw.row_ids)
     with Image.open("g.png") as picture:
         assert min(picture.size) > 3 * 48
-    for text in ("9 of 96 rows, top_k=2 of 4", f"{draw.diagnostics.ess:,.1f}", "Pareto k", "realised rho"):
+    for text in (
+        "9 of 96 rows, rho=-0.3, top_k=2 of 4",
+        f"{draw.diagnostics.ess:,.1f}",
+        "Pareto k",
+        "realised rho",
+    ):
         assert text in result.output
 
 
@@ -90,6 +95,9 @@ def test_a_registered_model_need_not_be_named(polarity: Polarity) -> None:
         ([], 2, "either --rho NUMBER or --magnet"),
         (["--rho", "1", "--magnet"], 2, "either --rho NUMBER or --magnet"),
         (["--rho", "nan"], 2, "rho=nan"),
+        (["--rho", "big"], 2, "expected a number or auto"),
+        (["--rho", "auto"], 2, "without min_ess"),
+        (["--magnet", "--min-ess", "9"], 2, "--rho auto"),
         (["--rho", "0", "-n", "0"], 2, "n=0"),
         (["--rho", "0", "--top-k", "9"], 2, "top_k=9"),
         (["--rho", "0", "--label", "1"], 2, "unconditional"),
@@ -128,3 +136,12 @@ def test_a_small_effective_sample_size_warns(polarity: Polarity, bank: Path) -> 
     assert result.exit_code == 0
     assert result.stderr.startswith("warning: effective sample size")
     assert "Pareto k" in result.stdout
+
+
+def test_rho_as_far_as_the_bank_goes(polarity: Polarity, bank: Path) -> None:
+    result = polarity("sample", "--bank", bank, "--rho", "auto", "--min-ess", 60, "-n", 20, "-o", "z.npz")
+    assert result.exit_code == 0, result.output
+    sampler = ps.PolaritySampler(ps.Bank.open(bank), "auto", min_ess=60)
+    assert np.array_equal(np.load("z.npz")["row_ids"], sampler.sample(20).row_ids.numpy())
+    assert f"rho={sampler.rho:.3g}" in result.output
+    assert sampler.ess >= 60

@@ -11,6 +11,7 @@ from polarity_sampling.cli.command import Command
 from polarity_sampling.cli.demo import demo
 from polarity_sampling.cli.info import info
 from polarity_sampling.cli.sample import sample
+from polarity_sampling.cli.smc import smc
 
 app = typer.Typer(
     name="polarity",
@@ -25,6 +26,7 @@ app.command("demo", cls=Command)(demo)
 app.add_typer(models.app, name="models")
 app.add_typer(bank.app, name="bank")
 app.command("sample", cls=Command)(sample)
+app.command("smc", cls=Command)(smc)
 app.command("info", cls=Command)(info)
 
 

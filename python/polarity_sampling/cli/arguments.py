@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Ball, Law, Normal, Sphere, TruncatedNormal, Uniform
@@ -27,6 +28,16 @@ def parse_top_k(text: str) -> str | int | None:
         return int(text)
     except ValueError:
         raise ValueError(f"--top-k {text}: expected auto, all or a number") from None
+
+
+def parse_rho(text: str) -> float | Literal["auto"]:
+    """A number, or "auto"."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--rho {text}: expected a number or auto") from None
 
 
 def parse_law(text: str) -> Law:

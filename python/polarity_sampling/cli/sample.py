@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polarity_sampling.cli.arguments import parse_label, require_new
+from polarity_sampling.cli.arguments import parse_label, parse_rho, require_new
 from polarity_sampling.cli.bank import OptionalModel
 from polarity_sampling.cli.command import say, stdout
 
 if TYPE_CHECKING:
     from polarity_sampling.bank import Bank
     from polarity_sampling.generator import Generator
-    from polarity_sampling.samplers import BankDiagnostics, BankDraw
+    from polarity_sampling.samplers import BankDiagnostics, Draw, PolaritySampler
 
 _SUFFIXES = (".png", ".npz", ".safetensors")
+
+Out = Annotated[
+    list[Path] | None,
+    typer.Option("--out", "-o", help="grid.png, latents.npz or latents.safetensors; may be repeated."),
+]
+Label = Annotated[
+    str | None, typer.Option(metavar="CLASS|C,C,...|balanced", help="Classes of a conditional model.")
+]
 
 
 class Target(StrEnum):
@@ -26,6 +34,7 @@ class Target(StrEnum):
 
     base = "base"
     uniform = "uniform"
+    proposal = "proposal"
 
 
 class Flagged(StrEnum):
@@ -44,20 +53,23 @@ class Method(StrEnum):
 
 def sample(
     bank_path: Annotated[Path, typer.Option("--bank", "-b", help="The bank's directory.")],
-    out: Annotated[
-        list[Path] | None,
-        typer.Option("--out", "-o", help="grid.png, latents.npz or latents.safetensors; may be repeated."),
+    out: Out = None,
+    rho: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|auto", help="< 0 quality, > 0 diversity; auto: 1 or what --min-ess allows."
+        ),
     ] = None,
-    rho: Annotated[float | None, typer.Option(help="Polarity: < 0 quality, > 0 diversity.")] = None,
+    min_ess: Annotated[
+        float | None, typer.Option(help="Move rho towards 0 until this many rows carry the weight.")
+    ] = None,
     magnet: Annotated[bool, typer.Option("--magnet", help="Uniform on the learned manifold.")] = False,
     top_k: Annotated[
         int | None, typer.Option(help="Leading singular values in the volume; default all that are stored.")
     ] = None,
     n: Annotated[int, typer.Option("--n", "-n", help="Draws.")] = 64,
     seed: Annotated[int, typer.Option(help="Stream of random numbers.")] = 0,
-    label: Annotated[
-        str | None, typer.Option(metavar="CLASS|C,C,...|balanced", help="Classes of a conditional model.")
-    ] = None,
+    label: Label = None,
     without_replacement: Annotated[
         bool, typer.Option("--without-replacement", help="Distinct rows; pulls the realised rho towards 0.")
     ] = False,
@@ -65,7 +77,8 @@ def sample(
         Method.systematic
     ),
     target: Annotated[
-        Target | None, typer.Option(help="Law to tilt: the model's own, or uniform on a region.")
+        Target | None,
+        typer.Option(help="Law to tilt: the model's own, uniform on a region, or the bank's proposal."),
     ] = None,
     flagged: Annotated[Flagged, typer.Option(help="Rows below the noise floor.")] = Flagged.drop,
     model: OptionalModel = None,
@@ -79,11 +92,11 @@ def sample(
     from polarity_sampling.samplers import MagnetSampler, PolaritySampler
 
     paths = out or []
-    for path in paths:
-        if path.suffix not in _SUFFIXES:
-            raise ValueError(f"--out {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
+    require_suffixes(paths)
     if (rho is None) != magnet:
         raise ValueError("expected either --rho NUMBER or --magnet")
+    if magnet and min_ess is not None:
+        raise ValueError("--magnet is rho = 1: for as near to it as --min-ess allows, say --rho auto")
     require_new(paths, force)
     generator = None
     if model is not None or any(path.suffix == ".png" for path in paths):
@@ -93,13 +106,13 @@ def sample(
     sampler = (
         MagnetSampler(bank, top_k, **options)  # type: ignore[arg-type]
         if rho is None
-        else PolaritySampler(bank, rho, top_k, **options)  # type: ignore[arg-type]
+        else PolaritySampler(bank, parse_rho(rho), top_k, min_ess=min_ess, **options)  # type: ignore[arg-type]
     )
     draw = sampler.sample(n, seed, parse_label(label), not without_replacement, method.value)
     for path in paths:
-        _write(path, draw, generator, "MaGNET" if rho is None else None, sampler.rho)
+        write_draw(path, draw, generator, "MaGNET" if rho is None else None, sampler.rho)
         say(f"wrote {path}")
-    _show(draw.diagnostics, bank, sampler.top_k)
+    _show(draw.diagnostics, bank, sampler)
 
 
 def _generator(bank_path: Path, model: str | None) -> Generator:
@@ -117,7 +130,18 @@ def _generator(bank_path: Path, model: str | None) -> Generator:
     return load_spec(model)
 
 
-def _write(path: Path, draw: BankDraw, generator: Generator | None, title: str | None, rho: float) -> None:
+def require_suffixes(paths: list[Path]) -> None:
+    """Raises ValueError for a name whose suffix no writer knows."""
+    for path in paths:
+        if path.suffix not in _SUFFIXES:
+            raise ValueError(f"--out {path}: expected a name that ends in {', '.join(_SUFFIXES)}")
+
+
+def write_draw(path: Path, draw: Draw, generator: Generator | None, title: str | None, rho: float) -> None:
+    """Write a draw as its suffix says; pictures need the generator.
+
+    Raises ValueError where samples are no pictures.
+    """
     arrays = {"latents": draw.latents, "row_ids": draw.row_ids, "log_weights": draw.log_weights}
     if draw.labels is not None:
         arrays["labels"] = draw.labels
@@ -146,7 +170,7 @@ def _write(path: Path, draw: BankDraw, generator: Generator | None, title: str |
         save(figure, path)
 
 
-def _show(diagnostics: BankDiagnostics, bank: Bank, top_k: int) -> None:
+def _show(diagnostics: BankDiagnostics, bank: Bank, sampler: PolaritySampler) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -154,7 +178,8 @@ def _show(diagnostics: BankDiagnostics, bank: Bank, top_k: int) -> None:
     verdict = "averages over the draws do not settle at this bank size" if k > 0.7 else "fine"
     shape = "not to be had" if math.isnan(k) else f"{k:.2f} ({verdict})"
     rows = {
-        "draws": f"{diagnostics.n:,} of {len(bank):,} rows, top_k={top_k} of {bank.latent_dim}",
+        "draws": f"{diagnostics.n:,} of {len(bank):,} rows, rho={sampler.rho:.3g}, top_k={sampler.top_k} of "
+        f"{bank.latent_dim}",
         "ESS": f"{diagnostics.ess:,.1f} rows",
         "largest weight": f"{diagnostics.max_weight:.2%}",
         "Pareto k": shape,

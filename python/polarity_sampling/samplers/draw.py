@@ -21,6 +21,14 @@ class Diagnostics:
 
 
 @dataclass(frozen=True)
+class AcceptanceDiagnostics(Diagnostics):
+    """Figures of a sampler that accepts or rejects candidates."""
+
+    acceptance: float
+    """Share of the candidates that were accepted."""
+
+
+@dataclass(frozen=True)
 class BankDiagnostics(Diagnostics):
     """Figures about the weights that bank rows were drawn with; `ess` is that of the whole bank, 1 / Σ p².
 
@@ -62,6 +70,13 @@ class Draw:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+
+@dataclass(frozen=True, eq=False)
+class AcceptanceDraw(Draw):
+    """n candidates that were accepted."""
+
+    diagnostics: AcceptanceDiagnostics
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,8 @@ seed):
     block 2  shuffles, number i for draw i
     block 3  multinomial draws, number i for draw i
     block 4  systematic starts, number 0 for joint draws, number 1 + c for class c
+    block 5  decisions, number r for row r of a law
+    block 6  classes, number r for row r of a law
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import polarity_ext
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GUMBEL, SHUFFLE, MULTINOMIAL, START = (block << 56 for block in (1, 2, 3, 4))
+GUMBEL, SHUFFLE, MULTINOMIAL, START, DECISION, CLASS = (block << 56 for block in range(1, 7))
 
 
 def uniforms(seed: int, offset: int, count: int) -> Floats:

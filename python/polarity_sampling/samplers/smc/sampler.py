@@ -6,7 +6,6 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law, Sphere
 from polarity_sampling.samplers.arguments import checked_count, checked_rho, checked_seed
+from polarity_sampling.samplers.exact import ExactLogVolume
 from polarity_sampling.samplers.protocol import Label
 from polarity_sampling.samplers.smc import checkpoint as on_disk
 from polarity_sampling.samplers.smc.diagnostics import SMCDiagnostics, SMCDraw, agreement, worst
@@ -25,22 +25,7 @@ from polarity_sampling.samplers.smc.state import State
 from polarity_sampling.samplers.smc.target import Target
 from polarity_sampling.samplers.smc.tempering import Settings, init, step, take
 from polarity_sampling.samplers.strata import requested_labels
-from polarity_sampling.volume import auto_top_k, log_volume
-
-
-@dataclass(frozen=True)
-class ExactLogVolume:
-    """Latents and labels -> log-volumes, NaN below the noise floor."""
-
-    generator: Generator
-    top_k: int | None
-    tol: float
-    memory: str | int
-
-    def __call__(self, z: Tensor, label: Tensor | None) -> Tensor:
-        dtype = self.generator.fixed_dtype or z.dtype
-        found = log_volume(self.generator, z.to(dtype), label, self.top_k, tol=self.tol, memory=self.memory)
-        return found.value.masked_fill(found.error.isinf(), math.nan).cpu()
+from polarity_sampling.volume import auto_top_k
 
 
 class SMCSampler:

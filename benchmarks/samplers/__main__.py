@@ -1,0 +1,31 @@
+"""`python -m benchmarks.samplers efficiency` and `... calibration`: measure, and write what was measured."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.samplers import calibration, efficiency
+
+HERE = Path(__file__).parent
+IMAGES = HERE.parents[1] / "docs" / "images"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.samplers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("efficiency", help="effective draws per log-volume")
+    command.add_argument("--case", action="append", default=[], choices=[c.name for c in efficiency.CASES])
+    command.add_argument("--out", type=Path, default=HERE / "efficiency.csv")
+    command = commands.add_parser("calibration", help="are p-values uniform?")
+    command.add_argument("--out", type=Path, default=HERE / "calibration.csv")
+    command.add_argument("--figure", type=Path, default=IMAGES / "samplers-calibration.png")
+    options = parser.parse_args()
+    if options.command == "efficiency":
+        efficiency.main(options.case, options.out)
+    else:
+        calibration.main(options.out, options.figure)
+
+
+if __name__ == "__main__":
+    main()

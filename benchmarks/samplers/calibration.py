@@ -1,0 +1,147 @@
+"""Are p-values of draws uniform over 200 seeds? Ours and the published recipe, on laws in closed form.
+
+    python -m benchmarks.samplers calibration [--out FILE] [--figure FILE]
+
+For every sampler, law and rho: a fresh bank (or run) for each seed, at most ESS / 20 draws of it, and three
+tests of the draws: Kolmogorov-Smirnov, chi-square, maximum mean discrepancy. A right sampler is rejected at
+5% in about 5% of the seeds; `allowed` is what chance exceeds once in 10^4 studies. At a third of the bank,
+the way the recipe is used, draws share the bank's chance deviations, which alone widens variances by
+1 + n / ESS: there the recipe must be compared with our sampler at the same n.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polarity_sampling as ps
+import torch
+from polarity_sampling.report.style import FAINT, INK, new_figure, save, styled
+from polarity_sampling.samplers.smc.target import Target
+from polarity_sampling.samplers.smc.tempering import Settings, init, step, take
+from scipy.stats import kstest
+from torch import Tensor
+
+from tests.samplers.known_laws import (
+    GAUSSIAN,
+    KNOWN,
+    LARGE,
+    RHOS,
+    KnownLaw,
+    chi_square,
+    ks,
+    mmd,
+    published_recipe,
+    rejections_allowed,
+)
+
+SEEDS, ROWS = 200, 1500
+COLOURS = (INK, "#1f5fa8", "#b8322a", "#8a8a8a", "#e08a3c")
+Draw = Callable[[KnownLaw, float, int], Tensor]
+
+
+def bank(method: str, share: float | None = None) -> Draw:
+    """Our sampler, for a share of the bank; None: for ESS / 20 draws."""
+
+    def draw(known: KnownLaw, rho: float, seed: int) -> Tensor:
+        sampler = ps.PolaritySampler(known.bank(ROWS, seed), rho)
+        n = int(sampler.ess / 20 if share is None else share * ROWS)
+        return sampler.sample(n, seed, method=method).latents  # type: ignore[arg-type]
+
+    return draw
+
+
+def smc(known: KnownLaw, rho: float, seed: int) -> Tensor:
+    target = Target(known.law, 2, rho, lambda z, label: known.log_volume(z.double()))
+    settings = Settings(particles=256, islands=4, surrogate=False)
+    state = init(target, seed, settings)
+    while not state.thin:
+        state = step(target, state, settings)
+    return target.latents(take(target, state, settings, 64)[0].x)
+
+
+def recipe(share: float | None) -> Draw:
+    """The published recipe, likewise."""
+
+    def draw(known: KnownLaw, rho: float, seed: int) -> Tensor:
+        rows = known.bank(ROWS, seed)
+        n = int(ps.PolaritySampler(rows, rho).ess / 20 if share is None else share * ROWS)
+        chosen = published_recipe(rows.log_volume()[0], rho, n, np.random.default_rng(seed))
+        return rows.latents(chosen)
+
+    return draw
+
+
+STUDIES: list[tuple[str, Draw, list[KnownLaw]]] = [
+    ("bank, systematic", bank("systematic"), [*KNOWN, LARGE]),
+    ("bank, multinomial", bank("multinomial"), [KNOWN[1], GAUSSIAN]),
+    ("SMC", smc, [KNOWN[1], GAUSSIAN]),
+    ("published recipe", recipe(None), [GAUSSIAN, LARGE]),
+    ("bank, systematic, a third of it", bank("systematic", 1 / 3), [GAUSSIAN]),
+    ("published recipe, a third of the bank", recipe(1 / 3), [GAUSSIAN]),
+]
+
+
+def study(draw: Draw, known: KnownLaw, rho: float) -> np.ndarray:
+    """p-values [3, seeds]: KS, chi-square, MMD."""
+    pvalues = []
+    for seed in range(SEEDS):
+        uniforms = known.uniforms(draw(known, rho, seed), rho)[:500]
+        pvalues.append((ks(uniforms), chi_square(uniforms), mmd(uniforms, np.random.default_rng(seed))))
+    return np.array(pvalues).T
+
+
+def picture(curves: list[tuple[str, np.ndarray]], path: Path) -> None:
+    """Distribution functions of the p-values: on the diagonal for a right sampler."""
+    with styled():
+        figure = new_figure(3.6, 3.1, layout="constrained")
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)))
+        for (label, pvalues), colour in zip(curves, COLOURS, strict=True):
+            x = np.sort(pvalues)
+            axis.step([0, *x, 1], [0, *np.arange(1, len(x) + 1) / len(x), 1], label=label, color=colour)
+        axis.set_xlabel("p-value (Kolmogorov-Smirnov)")
+        axis.set_ylabel("share of 200 seeds below it")
+        axis.set_title("Are right draws taken for right?", loc="left")
+        axis.legend(loc="lower right")
+        save(figure, path)
+
+
+def main(out: Path, figure: Path) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore", ps.PolarityWarning)
+    curves = {}
+    with out.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["sampler", "law", "rho", "test", "rejected_at_5_percent", "allowed", "p_of_p_values"]
+        )
+        for name, draw, laws in STUDIES:
+            for known in laws:
+                for rho in RHOS:
+                    found = study(draw, known, rho)
+                    curves[name, known.name, rho] = found[0]
+                    for test, pvalues in zip(("KS", "chi-square", "MMD"), found, strict=True):
+                        # MMD's p-values are multiples of 1/100, chi-square's discrete: only KS is uniform.
+                        uniform = f"{kstest(pvalues, 'uniform').pvalue:.3g}" if test == "KS" else ""
+                        rejected = int((pvalues < 0.05).sum())
+                        writer.writerow(
+                            [name, known.name, rho, test, rejected, rejections_allowed(SEEDS), uniform]
+                        )
+                    file.flush()
+    picture(
+        [
+            ("bank", curves["bank, systematic", "Gaussian", 1.0]),
+            ("SMC", curves["SMC", "Gaussian", 1.0]),
+            ("published, volumes above 1e200", curves["published recipe", LARGE.name, 1.0]),
+            ("bank, a third of it", curves["bank, systematic, a third of it", "Gaussian", 1.0]),
+            (
+                "published, a third of the bank",
+                curves["published recipe, a third of the bank", "Gaussian", 1.0],
+            ),
+        ],
+        figure,
+    )
