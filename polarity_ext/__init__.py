@@ -10,6 +10,7 @@ from polarity_ext._load import load_extension
 _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
+from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
@@ -25,6 +26,7 @@ __all__ = [
     "ACTIVATIONS",
     "activation",
     "build_info",
+    "cholesky",
     "gaussian",
     "gram",
     "kernel_table",

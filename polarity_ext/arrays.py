@@ -24,6 +24,7 @@ from polarity_ext.ops.activation import code_and_alpha
 
 __all__ = [
     "activation",
+    "cholesky",
     "gaussian",
     "gram",
     "normalize_tangents",
@@ -179,4 +180,16 @@ def weighted_draw(
     outputs = {"out[0]": out[0], "out[1]": out[1]}
     call = Caller("weighted_draw", {"log_weights": log_weights}, outputs, stream)
     result: tuple[A, A] = call.run(n, seed, offset)
+    return result
+
+
+def cholesky(a: A, *, out: tuple[Any, Any] = (None, None), stream: int | None = None) -> tuple[A, A]:
+    """Lower-triangular factors, and where there is none; see `polarity_ext.cholesky`.
+
+    Args:
+        a: [B, n, n] with n <= 512, float32 or float64, any strides; only the lower triangle is read.
+        out: like a, and [B] int64; contiguous.
+    """
+    outputs = {"out[0]": out[0], "out[1]": out[1]}
+    result: tuple[A, A] = Caller("cholesky", {"a": a}, outputs, stream).run()
     return result

@@ -3,11 +3,13 @@
 // on its neighbours.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 
 #include "cpu_vector.h"
+#include "symmetric.h"
 
 namespace polarity::cpu {
 
@@ -35,6 +37,8 @@ POLARITY_INLINE Lanes<isa> square_root(Lanes<isa> x) {
   return x;
 }
 
+constexpr int64_t kLaneGrain = 8;  // matrices to a task: the most that a register takes
+
 // Memory for vectors, on a boundary of theirs.
 class LaneMemory {
  public:
@@ -50,5 +54,22 @@ class LaneMemory {
   };
   std::unique_ptr<Line[]> lines_;
 };
+
+// The lower triangles of `valid` matrices, the last one again in the lanes beyond.
+template <Isa isa, typename T>
+POLARITY_INLINE void pack(const T* a, const SymmetricBatch& shape, int64_t valid,
+                          Lanes<isa>* packed) {
+  const T* source[kLanes<isa>];
+  for (int64_t lane = 0; lane < kLanes<isa>; ++lane) {
+    source[lane] = a + std::min(lane, valid - 1) * shape.stride_batch;
+  }
+  double* target = reinterpret_cast<double*>(packed);
+  for (int64_t row = 0; row < shape.size; ++row) {
+    for (int64_t column = 0; column <= row; ++column) {
+      const int64_t place = row * shape.stride_row + column * shape.stride_col;
+      for (const T* matrix : source) *target++ = static_cast<double>(matrix[place]);
+    }
+  }
+}
 
 }  // namespace polarity::cpu

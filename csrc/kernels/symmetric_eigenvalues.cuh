@@ -13,7 +13,7 @@ POLARITY_HOST_DEVICE int64_t symmetric_shared(int64_t size) { return triangle(si
 // Reads the lower triangle of one matrix, scaled to a largest element near one; returns what takes
 // the eigenvalues back, NaN where an element is not finite.
 template <int kThreads, typename T>
-POLARITY_DEVICE double load_symmetric(const T* a, const SymmetricShape& shape, double* packed) {
+POLARITY_DEVICE double load_symmetric(const T* a, const SymmetricBatch& shape, double* packed) {
   const int thread = static_cast<int>(threadIdx.x);
   // Neighbouring threads read neighbouring addresses, whichever dimension that is.
   const bool along_rows = shape.stride_col <= shape.stride_row;
@@ -100,7 +100,8 @@ POLARITY_DEVICE int64_t eigenvalues_below(const double* d, const double* e2, int
 
 // One block for each matrix; kThreads >= size. Thread k bisects for eigenvalue k.
 template <int kThreads, typename T>
-POLARITY_GLOBAL void symmetric_eigenvalues_kernel(const T* a, SymmetricShape shape, T* out) {
+POLARITY_GLOBAL void symmetric_eigenvalues_kernel(const T* a, SymmetricBatch shape, int64_t count,
+                                                  T* out) {
   DYN_SHARED(double, packed);
   const int64_t size = shape.size;
   double* w = packed + triangle(size);
@@ -115,7 +116,7 @@ POLARITY_GLOBAL void symmetric_eigenvalues_kernel(const T* a, SymmetricShape sha
   double radius = 0.0;
   if (k < size) radius = fabs(d[k]) + sqrt(e2[k]) + (k > 0 ? sqrt(e2[k - 1]) : 0.0);
   const double bound = device::block_max<kThreads>(radius);
-  if (k >= shape.count) return;
+  if (k >= count) return;
   double low = -bound, high = bound;
   for (int step = 0; step < 56; ++step) {  // to bound * 2^-55
     const double middle = 0.5 * (low + high);
@@ -125,8 +126,7 @@ POLARITY_GLOBAL void symmetric_eigenvalues_kernel(const T* a, SymmetricShape sha
       high = middle;
     }
   }
-  out[static_cast<int64_t>(blockIdx.x) * shape.count + k] =
-      static_cast<T>(0.5 * (low + high) * back);
+  out[static_cast<int64_t>(blockIdx.x) * count + k] = static_cast<T>(0.5 * (low + high) * back);
 }
 
 }  // namespace polarity

@@ -6,14 +6,9 @@
 
 #include <cstdint>
 
-#include "../device/host_device.h"
+#include "symmetric.h"
 
 namespace polarity {
-
-struct SymmetricShape {
-  int64_t batch, size, count;                    // A is [batch, size, size], 0 <= count <= size
-  int64_t stride_batch, stride_row, stride_col;  // in elements, any layout
-};
 
 constexpr int64_t kLargestSymmetric = 128;  // a packed triangle must fit in shared memory
 
@@ -22,16 +17,14 @@ constexpr int64_t kLargestSymmetric = 128;  // a packed triangle must fit in sha
 // their digits would be oblique.
 constexpr double kTinySquare = 0x1p-900;
 
-// Where row `row` of a packed lower triangle begins.
-POLARITY_HOST_DEVICE int64_t triangle(int64_t row) { return row * (row + 1) / 2; }
-
 namespace cpu {
 template <typename T>
-void symmetric_eigenvalues(const T* a, const SymmetricShape& shape, T* out);
+void symmetric_eigenvalues(const T* a, const SymmetricBatch& shape, int64_t count, T* out);
 }
 namespace cuda {
 template <typename T>
-void symmetric_eigenvalues(const T* a, const SymmetricShape& shape, T* out, void* stream);
+void symmetric_eigenvalues(const T* a, const SymmetricBatch& shape, int64_t count, T* out,
+                           void* stream);
 }
 
 }  // namespace polarity

@@ -10,25 +10,6 @@
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kGrain = 8;  // matrices: the most that a register takes
-
-// The lower triangles of `valid` matrices, the last one again in the lanes beyond.
-template <Isa isa, typename T>
-POLARITY_INLINE void pack(const T* a, const SymmetricShape& shape, int64_t valid,
-                          Lanes<isa>* packed) {
-  const T* source[kLanes<isa>];
-  for (int64_t lane = 0; lane < kLanes<isa>; ++lane) {
-    source[lane] = a + std::min(lane, valid - 1) * shape.stride_batch;
-  }
-  double* target = reinterpret_cast<double*>(packed);
-  for (int64_t row = 0; row < shape.size; ++row) {
-    for (int64_t column = 0; column <= row; ++column) {
-      const int64_t place = row * shape.stride_row + column * shape.stride_col;
-      for (const T* matrix : source) *target++ = static_cast<double>(matrix[place]);
-    }
-  }
-}
-
 // Brings every lane's largest element near one; a lane that is not finite becomes zero. Returns
 // what takes its eigenvalues back: a power of two, or NaN.
 template <Isa isa>
@@ -51,8 +32,8 @@ POLARITY_INLINE Lanes<isa> normalise(Lanes<isa>* packed, int64_t count) {
 }
 
 template <Isa isa, typename T>
-POLARITY_INLINE void solve(const T* a, const SymmetricShape& shape, int64_t begin, int64_t end,
-                           LaneMemory& memory, T* out) {
+POLARITY_INLINE void solve(const T* a, const SymmetricBatch& shape, int64_t count, int64_t begin,
+                           int64_t end, LaneMemory& memory, T* out) {
   using V = Lanes<isa>;
   const int64_t size = shape.size;
   V* d = memory.get<isa>();
@@ -67,8 +48,8 @@ POLARITY_INLINE void solve(const T* a, const SymmetricShape& shape, int64_t begi
     for (int64_t lane = 0; lane < valid; ++lane) {
       for (int64_t i = 0; i < size; ++i) sorted[i] = d[i][lane];
       std::sort(sorted, sorted + size, std::greater<double>());
-      T* values = out + (b + lane) * shape.count;
-      for (int64_t i = 0; i < shape.count; ++i) {
+      T* values = out + (b + lane) * count;
+      for (int64_t i = 0; i < count; ++i) {
         values[i] = static_cast<T>(sorted[i] * finish[lane]);
       }
     }
@@ -76,45 +57,46 @@ POLARITY_INLINE void solve(const T* a, const SymmetricShape& shape, int64_t begi
 }
 
 template <Isa isa>
-POLARITY_INLINE void solve_float_body(const float* a, const SymmetricShape& shape, int64_t begin,
-                                      int64_t end, LaneMemory& memory, float* out) {
-  solve<isa>(a, shape, begin, end, memory, out);
+POLARITY_INLINE void solve_float_body(const float* a, const SymmetricBatch& shape, int64_t count,
+                                      int64_t begin, int64_t end, LaneMemory& memory, float* out) {
+  solve<isa>(a, shape, count, begin, end, memory, out);
 }
 template <Isa isa>
-POLARITY_INLINE void solve_double_body(const double* a, const SymmetricShape& shape, int64_t begin,
-                                       int64_t end, LaneMemory& memory, double* out) {
-  solve<isa>(a, shape, begin, end, memory, out);
+POLARITY_INLINE void solve_double_body(const double* a, const SymmetricBatch& shape, int64_t count,
+                                       int64_t begin, int64_t end, LaneMemory& memory,
+                                       double* out) {
+  solve<isa>(a, shape, count, begin, end, memory, out);
 }
 POLARITY_ISA_VARIANTS(solve_float,
-                      (const float* a, const SymmetricShape& shape, int64_t begin, int64_t end,
-                       LaneMemory& memory, float* out),
-                      (a, shape, begin, end, memory, out))
+                      (const float* a, const SymmetricBatch& shape, int64_t count, int64_t begin,
+                       int64_t end, LaneMemory& memory, float* out),
+                      (a, shape, count, begin, end, memory, out))
 POLARITY_ISA_VARIANTS(solve_double,
-                      (const double* a, const SymmetricShape& shape, int64_t begin, int64_t end,
-                       LaneMemory& memory, double* out),
-                      (a, shape, begin, end, memory, out))
+                      (const double* a, const SymmetricBatch& shape, int64_t count, int64_t begin,
+                       int64_t end, LaneMemory& memory, double* out),
+                      (a, shape, count, begin, end, memory, out))
 
-void run(const float* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+void run(const float* a, const SymmetricBatch& shape, int64_t count, int64_t begin, int64_t end,
          LaneMemory& memory, float* out) {
-  solve_float(a, shape, begin, end, memory, out);
+  solve_float(a, shape, count, begin, end, memory, out);
 }
-void run(const double* a, const SymmetricShape& shape, int64_t begin, int64_t end,
+void run(const double* a, const SymmetricBatch& shape, int64_t count, int64_t begin, int64_t end,
          LaneMemory& memory, double* out) {
-  solve_double(a, shape, begin, end, memory, out);
+  solve_double(a, shape, count, begin, end, memory, out);
 }
 
 }  // namespace
 
 template <typename T>
-void symmetric_eigenvalues(const T* a, const SymmetricShape& shape, T* out) {
-  if (shape.batch * shape.count == 0) return;
-  parallel_for(shape.batch, kGrain, [&](int64_t begin, int64_t end) {
+void symmetric_eigenvalues(const T* a, const SymmetricBatch& shape, int64_t count, T* out) {
+  if (shape.batch * count == 0) return;
+  parallel_for(shape.batch, kLaneGrain, [&](int64_t begin, int64_t end) {
     LaneMemory memory(triangle(shape.size) + 4 * shape.size);
-    run(a, shape, begin, end, memory, out);
+    run(a, shape, count, begin, end, memory, out);
   });
 }
 
-template void symmetric_eigenvalues<float>(const float*, const SymmetricShape&, float*);
-template void symmetric_eigenvalues<double>(const double*, const SymmetricShape&, double*);
+template void symmetric_eigenvalues<float>(const float*, const SymmetricBatch&, int64_t, float*);
+template void symmetric_eigenvalues<double>(const double*, const SymmetricBatch&, int64_t, double*);
 
 }  // namespace polarity::cpu

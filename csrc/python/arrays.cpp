@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "../kernels/activation.h"
+#include "../kernels/cholesky.h"
 #include "../kernels/gaussian.h"
 #include "../kernels/gram.h"
 #include "../kernels/normalize_tangents.h"
@@ -163,12 +164,12 @@ py::object symmetric_eigenvalues(Call& call, std::optional<int64_t> top_k) {
                                          ", at most 128 is possible; use eigvalsh of its library");
   call.check(count >= 0 && count <= size,
              "top_k must be in 0..n = " + std::to_string(size) + ", got " + std::to_string(count));
-  const SymmetricShape shape{a.size(0), size, count, a.stride(0), a.stride(1), a.stride(2)};
+  const SymmetricBatch shape{a.size(0), size, a.stride(0), a.stride(1), a.stride(2)};
   const Array out = call.output("out", a.dtype(), {shape.batch, count});
   check_contiguous(out);
   call.run(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    POLARITY_LAUNCH(call, symmetric_eigenvalues<T>, a.data<T>(), shape, out.data<T>());
+    POLARITY_LAUNCH(call, symmetric_eigenvalues<T>, a.data<T>(), shape, count, out.data<T>());
   });
   return out.object();
 }
@@ -205,6 +206,34 @@ py::object weighted_draw(Call& call, int64_t n, int64_t seed, int64_t offset) {
   return py::make_tuple(rows.object(), status.object());
 }
 
+py::object cholesky(Call& call) {
+  const Array a = call.input("a");
+  a.check(a.dim() == 3 && a.size(1) == a.size(2), "must be [B, n, n], got " + text_of(a.sizes()));
+  a.check(a.size(1) <= kLargestCholesky,
+          "has n = " + std::to_string(a.size(1)) + ", at most 512 is possible; use its library's");
+  const SymmetricBatch shape{a.size(0), a.size(1), a.stride(0), a.stride(1), a.stride(2)};
+  const Array l = call.output("out[0]", a.dtype(), a.sizes());
+  const Array info = call.output("out[1]", Dtype::int64, {shape.batch});
+  check_contiguous(l);
+  check_contiguous(info);
+#if POLARITY_HAS_CUDA
+  if (call.on_cuda()) {
+    const Array workspace = call.workspace(cholesky_workspace(shape));
+    call.run(a.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      cuda::cholesky<T>(a.data<T>(), shape, workspace.data<double>(), l.data<T>(),
+                        info.data<int64_t>(), call.stream());
+    });
+    return py::make_tuple(l.object(), info.object());
+  }
+#endif
+  call.run(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    cpu::cholesky<T>(a.data<T>(), shape, l.data<T>(), info.data<int64_t>());
+  });
+  return py::make_tuple(l.object(), info.object());
+}
+
 // What Python calls: op(caller, parameters...).
 template <class... Parameters>
 auto entry(py::object (*op)(Call&, Parameters...)) {
@@ -226,6 +255,7 @@ void bind_arrays(py::module_ m) {
   m.def("softmax_tangents", entry(softmax_tangents));
   m.def("symmetric_eigenvalues", entry(symmetric_eigenvalues));
   m.def("weighted_draw", entry(weighted_draw));
+  m.def("cholesky", entry(cholesky));
 }
 
 }  // namespace polarity

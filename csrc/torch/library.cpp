@@ -3,6 +3,7 @@
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(polarity, m) {
+  m.def("cholesky(Tensor a) -> (Tensor, Tensor)");
   m.def("weighted_draw(Tensor log_weights, int n, int seed, int offset) -> (Tensor, Tensor)");
   m.def("gaussian_(Tensor(a!) out, int seed, int offset) -> ()");
   m.def("uniform_(Tensor(a!) out, int seed, int offset) -> ()");

@@ -29,6 +29,7 @@ constexpr KernelRow kKernels[] = {
     {"softmax_tangents", "float32 float64"},
     {"symmetric_eigenvalues", "float32 float64"},
     {"weighted_draw", "float64"},
+    {"cholesky", "float32 float64"},
     {"mlp_tangents", "float32 float64"},
     {"modulate_tangents", "float32 float64"},
     {"modulate_cotangents", "float32 float64"},

@@ -8,7 +8,7 @@ namespace polarity {
 namespace {
 
 struct Prepared {
-  SymmetricShape shape;
+  SymmetricBatch shape;
   Tensor out;
 };
 
@@ -23,7 +23,7 @@ Prepared prepare(const Tensor& a, int64_t top_k) {
   STD_TORCH_CHECK(top_k >= 0 && top_k <= size, kName, ": top_k must be in 0..n = ", size, ", got ",
                   top_k);
   const std::array<int64_t, 2> out{a.size(0), top_k};
-  return {{a.size(0), size, top_k, a.stride(0), a.stride(1), a.stride(2)},
+  return {{a.size(0), size, a.stride(0), a.stride(1), a.stride(2)},
           torch::stable::new_empty(a, {out.data(), out.size()})};
 }
 
@@ -31,7 +31,7 @@ Tensor symmetric_eigenvalues_cpu(const Tensor& a, int64_t top_k) {
   const Prepared p = prepare(a, top_k);
   for_type(a, [&](auto zero) {
     using T = decltype(zero);
-    cpu::symmetric_eigenvalues<T>(input<T>(a), p.shape, output<T>(p.out));
+    cpu::symmetric_eigenvalues<T>(input<T>(a), p.shape, top_k, output<T>(p.out));
   });
   return p.out;
 }
@@ -42,7 +42,7 @@ Tensor symmetric_eigenvalues_cuda(const Tensor& a, int64_t top_k) {
   const Prepared p = prepare(a, top_k);
   for_type(a, [&](auto zero) {
     using T = decltype(zero);
-    cuda::symmetric_eigenvalues<T>(input<T>(a), p.shape, output<T>(p.out),
+    cuda::symmetric_eigenvalues<T>(input<T>(a), p.shape, top_k, output<T>(p.out),
                                    current_cuda_stream(a.get_device_index()));
   });
   return p.out;

@@ -63,6 +63,27 @@ def weighted_draw_ref(log_weights: Tensor, n: int, seed: int, offset: int) -> Te
     return torch.from_numpy(np.argsort(-keys, kind="stable")[:n].copy())
 
 
+def lower_mirrored(a: Tensor) -> Tensor:
+    """The symmetric matrix of a lower triangle, in float64."""
+    lower = torch.tril(a.double())
+    return lower + torch.tril(lower, -1).mT
+
+
+def cholesky_ref(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Info by the signs of leading minors, by LAPACK where there are many; the factor is not compared."""
+    whole = lower_mirrored(a)
+    if a.shape[1] > 20:
+        return torch.linalg.cholesky_ex(whole)
+    info = torch.zeros(len(a), dtype=torch.int64)
+    for order in range(a.shape[1], 0, -1):
+        minor = whole[:, :order, :order]
+        finite = minor.isfinite().all(2).all(1)
+        safe = torch.where(finite[:, None, None], minor, torch.eye(order, dtype=minor.dtype))
+        fails = ~finite | (torch.linalg.eigvalsh(safe)[:, 0] <= 0)
+        info = torch.where(fails, order, info)
+    return torch.empty_like(a, memory_format=torch.contiguous_format), info
+
+
 def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     """Correctly rounded: a product of two float32 is exact in float64."""
     return (t.double() * d.double()).to(t.dtype)

@@ -19,6 +19,7 @@ SCHEMAS = (
     "softmax_tangents",
     "symmetric_eigenvalues",
     "weighted_draw",
+    "cholesky",
     "mlp_tangents",
     "modulate_tangents",
     "modulate_cotangents",

@@ -6,6 +6,7 @@ the benchmark (``python -m benchmarks.kernels``). A new op is a new file here an
 
 from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
+from tests.ops.cases.cholesky import CHOLESKY
 from tests.ops.cases.gram import GRAM
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
 from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
@@ -30,6 +31,7 @@ OPS = {
         SOFTMAX_TANGENTS,
         SYMMETRIC_EIGENVALUES,
         WEIGHTED_DRAW,
+        CHOLESKY,
         MLP_TANGENTS,
         MODULATE_TANGENTS,
         MODULATE_COTANGENTS,
