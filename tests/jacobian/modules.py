@@ -225,6 +225,19 @@ CONVOLUTIONS = {f"conv2d_{name}": layer((4, 6, 6), make) for name, make in _CONV
             nn.ConvTranspose2d(4, 6, 4, 2, 1, groups=2), nn.BatchNorm2d(6), nn.LeakyReLU(0.2)
         ).eval(),
     ),
+    "enlarged_3x3": layer(
+        (4, 6, 6), lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 3, 1, 1))
+    ),
+    "enlarged_grouped": layer(
+        (4, 3, 4), lambda: nn.Sequential(nn.Upsample(scale_factor=(3, 2)), nn.Conv2d(4, 6, (2, 3), groups=2))
+    ),
+    "enlarged_1x1": layer((4, 6, 6), lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 1))),
+    "enlarged_strided": layer(
+        (4, 6, 6), lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 3, 2, 1))
+    ),
+    "enlarged_unevenly": layer(
+        (4, 6, 6), lambda: nn.Sequential(nn.Upsample(size=(9, 7)), nn.Conv2d(4, 5, 3, padding=1))
+    ),
     "fold_backwards": image(lambda x: F.fold(x.flatten(2), (10, 11), (2, 2), stride=(1, 3))),
     "unfold_windows": image(lambda x: F.unfold(x, 3, padding=1, stride=2)),
 }

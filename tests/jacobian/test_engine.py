@@ -99,6 +99,17 @@ def test_explain(generator):
     assert len(lines) == 1 + len(explanation.rows)
 
 
+def test_upsampling_goes_into_the_next_convolution():
+    module = nn.Sequential(
+        nn.Linear(6, 36),
+        nn.Unflatten(1, (4, 3, 3)),
+        nn.Upsample(scale_factor=2),
+        nn.Conv2d(4, 5, 3, padding=1),
+    )
+    rows = ps.jacobian(module, torch.randn(2, 6)).explain().rows
+    assert ("aten.upsample_nearest2d", "aten.convolution") in [row.ops for row in rows]
+
+
 def test_explain_lists_what_has_no_rule():
     class Sorts(nn.Module):
         def forward(self, z: Tensor) -> Tensor:

@@ -10,14 +10,14 @@ from torch import Tensor
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.compiled import compiled
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
-from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.jacobian.footprint import LIVE, widest_tangent
 from polarity_sampling.jacobian.lower import Lowered
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
 
-# Bytes of tangents in flight on a CPU: little enough that the allocator gives the same pages again (larger
-# blocks go back to the system after every use), much enough for a matrix product to run at full speed.
-CPU_TILE = 64 << 20
+# Bytes of the largest tangent on a CPU. glibc gives blocks from 32 MiB on back to the system after every use
+# and takes them page by page again, which costs up to a third of the time; smaller ones it keeps.
+CPU_BUFFER = 28 << 20
 # Probes for every latent of a block, at least where it can be: the factors of a latent are read once for all.
 PROBES = 16
 
@@ -66,8 +66,10 @@ class CapturedRoute:
         cuda_graph: bool = False,
     ) -> None:
         self._cuda_graph = cuda_graph
-        self._budget = min(memory, CPU_TILE) if z.device.type == "cpu" else memory
-        pairs = max(1, self._budget // bytes_per_tangent(generator, z, label))
+        self._budget = memory
+        self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
+        widest = widest_tangent(generator, z, label)
+        pairs = min(memory // (LIVE * widest), self._buffer // widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks = []
         start = 0
@@ -115,7 +117,7 @@ class CapturedRoute:
             return block.graphs[key].run(probes).clone()
 
     def _chunk(self, program: Program, block: _Block) -> int:
-        return max(1, self._budget // program.bytes_per_probe)
+        return max(1, min(self._budget // program.bytes_per_probe, self._buffer // program.largest))
 
     @staticmethod
     def _chunks(count: int, size: int) -> Iterator[slice]:

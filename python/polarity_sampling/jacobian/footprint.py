@@ -13,7 +13,7 @@ from polarity_sampling.generator import Generator, Version
 
 # Alive at once around the widest operation: input tangent, output tangent, and a temporary of each
 # (layout conversion of a convolution, product of a nonlinearity).
-_LIVE = 4
+LIVE = 4
 
 
 class _OutputSizes(TorchDispatchMode):
@@ -37,14 +37,19 @@ _known: "weakref.WeakKeyDictionary[nn.Module, tuple[Version, torch.dtype, int]]"
 
 
 def bytes_per_tangent(generator: Generator, z: Tensor, label: Tensor | None) -> int:
-    """Bytes for one probe of one latent, from the widest intermediate of a forward pass."""
+    """Bytes for one probe of one latent on its way through the module."""
+    return LIVE * widest_tangent(generator, z, label)
+
+
+def widest_tangent(generator: Generator, z: Tensor, label: Tensor | None) -> int:
+    """Bytes of the widest intermediate of a forward pass, for one latent."""
     version = generator.version()
     kept = _known.get(generator.module)
     if kept is None or kept[:2] != (version, z.dtype):
         one, two = (_output_sizes(generator, z, label, batch) for batch in (1, 2))
         # What grows with the batch is an activation; what does not is a view or product of weights.
         widest = max((b - a for a, b in zip(one, two, strict=False)), default=0)
-        kept = (version, z.dtype, max(1, _LIVE * widest))
+        kept = (version, z.dtype, max(1, widest))
         _known[generator.module] = kept
     return kept[2]
 

@@ -1,4 +1,8 @@
-"""Neighbouring stages made one: fixed scales go into weights, factors of the same elements are multiplied."""
+"""Neighbouring stages made one.
+
+Fixed scales and nearest-neighbour upsampling go into the weights of convolutions, factors of the same
+elements are multiplied.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,6 +12,7 @@ from polarity_sampling.jacobian.program import Link
 from polarity_sampling.jacobian.rules.contraction import Product
 from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.rules.pointwise import Chain, Pointwise
+from polarity_sampling.jacobian.rules.pooling import Enlargement
 
 
 def fuse(links: Sequence[Link], target: int) -> list[Link]:
@@ -33,9 +38,14 @@ def fuse(links: Sequence[Link], target: int) -> list[Link]:
 def _join(first: Link, second: Link) -> Link | None:
     """One link for two, of which the second has no other operand; None where there is none."""
     a, b = first.stage, second.stage
-    if len(first.outputs) != 1 or not isinstance(b, Pointwise) or not b.keeps_shape:
+    if len(first.outputs) != 1:
         return None
     parts, ops = (*first.parts, *second.parts), (*first.ops, *second.ops)
+    if isinstance(a, Enlargement) and isinstance(b, Convolution):
+        enlarging = b.behind(a.factor)
+        return None if enlarging is None else replace(second, stage=enlarging, inputs=first.inputs, ops=ops)
+    if not isinstance(b, Pointwise) or not b.keeps_shape:
+        return None
     if isinstance(a, Convolution | Product) and b.fixed is not None:
         scaled = a.scaled(b.fixed[0])
         # The second has nothing to remember of a primal pass.

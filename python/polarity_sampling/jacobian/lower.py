@@ -68,6 +68,7 @@ class Lowered:
         self._stages = [link.stage for link in links]
         self._instructions = _primal_plan(captured, used, constants, nodes)
         needed = {source for step in self._instructions for source in step.node.all_input_nodes}
+        needed.add(self._output)
         self._constants = {node: value for node, value in constants.items() if node in needed}
         self.links: list[Link] = []
         if not self.constant:

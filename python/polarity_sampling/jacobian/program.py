@@ -82,6 +82,8 @@ class Program:
             self._entry, self._exit = source, target
         self._steps = self._schedule(plan)
         self.bytes_per_probe = self._peak() * itemsize
+        self.largest = max(self._size(slot) for step in self._steps for slot in step.writes) * itemsize
+        """Bytes of the largest tangent, for one probe."""
 
     def run(self, residuals: Sequence[Residual], probes: Tensor) -> Tensor:
         """Probes [L, B, *], or [L, 1, *] for the same at every sample -> [L, B, *]."""

@@ -127,17 +127,17 @@ class Map(Stage):
         shares: bool = False,
         any_batch: bool = False,
     ) -> None:
-        self._push, self._pull = push, pull
+        self.forward, self.transpose = push, pull
         self.push_shares = self.pull_shares = shares
         self.any_batch = any_batch
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
-        return (self._push(tangents[0]),)
+        return (self.forward(tangents[0]),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents
         assert u is not None
-        return (self._pull(u),)
+        return (self.transpose(u),)
 
 
 Rule = Callable[[Call], Stage | None]

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +37,7 @@ class Convolution(Stage):
             after=self.out_shape[2:],
         )
         self.weight = None if self._weight.value is None else fast_layout(self._weight.value)
-        self._primal_weight = self.weight
+        self._primal = None if self.weight is None else best_form(self.weight, self.geometry)
         self.any_batch = self.weight is not None and not self._bias_active
         pixels = math.prod(self.geometry.before if self.geometry.transposed else self.geometry.after)
         each = 2 * self.input.shape[0] * pixels * math.prod(self._weight.shape)
@@ -47,9 +48,12 @@ class Convolution(Stage):
         return self._bias is not None and self._bias.active
 
     def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
-        if self._primal_weight is not None:
-            args = (args[0], self._primal_weight, *args[2:])
-        return super().primal(call, args, kwargs)
+        if self._primal is None:
+            return super().primal(call, args, kwargs)
+        out = self._primal(args[0])
+        if args[2] is not None:
+            out = out + args[2].reshape(-1, *(1,) * (len(self.out_shape) - 2))
+        return out, self.residual(args, kwargs, out)
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
         kept = []
@@ -81,6 +85,41 @@ class Convolution(Stage):
         scaled.weight = fast_layout(self.weight * factor)
         return scaled
 
+    def behind(self, factor: tuple[int, int]) -> "Convolution | None":
+        """The convolution of an image whose every pixel is first repeated ``factor`` times, or None.
+
+        That is a transposed convolution of the small image, by sums of the weights that meet the same pixel:
+        3x3 behind doubling takes 4 multiplications for an output instead of 9.
+        """
+        g = self.geometry
+        if (
+            self.weight is None
+            or not self.any_batch
+            or g.transposed
+            or any(size != 1 for size in (*g.stride, *g.dilation))
+            or any(p >= k for p, k in zip(g.padding, self.weight.shape[2:], strict=True))
+        ):
+            return None
+        kernel = self.weight.shape[2:]
+        flipped = self.weight.flip(2, 3).unflatten(0, (g.groups, -1)).transpose(1, 2).flatten(0, 1)
+        wide = flipped.new_zeros(
+            *flipped.shape[:2], *(k + f - 1 for k, f in zip(kernel, factor, strict=True))
+        )
+        for i in range(factor[0]):
+            for j in range(factor[1]):
+                wide[:, :, i : i + kernel[0], j : j + kernel[1]] += flipped
+        stage = copy.copy(self)  # before any form of it was made
+        stage.weight = fast_layout(wide)
+        stage.geometry = replace(
+            g,
+            transposed=True,
+            stride=factor,
+            padding=tuple(k - 1 - p for k, p in zip(kernel, g.padding, strict=True)),
+            before=tuple(size // f for size, f in zip(g.before, factor, strict=True)),
+        )
+        stage.flops = 2 * self.input.shape[0] * math.prod(stage.geometry.before) * wide.numel()
+        return stage
+
     @cached_property
     def _forward(self) -> Form | None:
         return None if self.weight is None else self._form(self.weight, self.geometry)
@@ -89,7 +128,7 @@ class Convolution(Stage):
     def _backward(self) -> Form | None:
         if self.weight is None:
             return None
-        return self._form(self.weight, self.geometry.adjoint(tuple(self._weight.shape[2:])))
+        return self._form(self.weight, self.geometry.adjoint(tuple(self.weight.shape[2:])))
 
     def _form(self, weight: Tensor, geometry: Geometry) -> Form:
         if self.compute is None:

@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 def _folded(
     call: Call, apply: Callable[[Tensor], Tensor], back: Callable[[Tensor, list[int]], Tensor]
-) -> Stage:
+) -> Map:
     """A map of every image: probes are folded into the batch."""
     before = tuple(call.active[0].shape)
 
@@ -30,30 +30,51 @@ def _folded(
     return Map(push, pull, any_batch=True)
 
 
+class Enlargement(Map):
+    """Every pixel repeated ``factor`` times in each direction."""
+
+    def __init__(self, plain: Map, factor: tuple[int, int]) -> None:
+        super().__init__(plain.forward, plain.transpose, any_batch=True)
+        self.factor = factor
+
+
+@rule(aten.upsample_nearest2d.default, aten.upsample_nearest2d.vec)
+def nearest(call: Call) -> Stage:
+    plain = _upsampled(call, 2, "nearest")
+    before, after = call.active[0].shape[2:], call.out.shape[2:]
+    whole = all(large % small == 0 for small, large in zip(before, after, strict=True))
+    scales = call.arguments.get("scale_factors") or [call.arguments.get(n) for n in _SCALES[2]]
+    factor = after[0] // before[0], after[1] // before[1]
+    as_given = all(scale in (None, float(f)) for scale, f in zip(scales, factor, strict=True))
+    return Enlargement(plain, factor) if whole and as_given else plain
+
+
 def _upsampling(dims: int, kind: str) -> None:
+    operator = getattr(aten, f"upsample_{kind}{dims}d")
+
+    @rule(operator.default, operator.vec)
+    def make(call: Call) -> Stage:
+        return _upsampled(call, dims, kind)
+
+
+def _upsampled(call: Call, dims: int, kind: str) -> Map:
     forward = getattr(aten, f"upsample_{kind}{dims}d")
     backward = getattr(aten, f"upsample_{kind}{dims}d_backward")
-
-    def make(call: Call) -> Stage:
-        size = list(call.out.shape[2:])
-        scales = call.arguments.get("scale_factors")
-        if scales is None:
-            scales = [call.arguments.get(name) for name in _SCALES[dims]]
-            if dims == 1:
-                scales = [call.arguments.get("scales")]
-        corners = [call["align_corners"]] if "align_corners" in call.arguments else []
-        return _folded(
-            call,
-            lambda t: forward(t, size, *corners, *scales),
-            lambda u, before: backward(u, size, before, *corners, *scales),
-        )
-
-    rule(forward.default, forward.vec)(make)
+    size = list(call.out.shape[2:])
+    scales = call.arguments.get("scale_factors")
+    if scales is None:
+        scales = [call.arguments.get(name) for name in _SCALES[dims]]
+    corners = [call["align_corners"]] if "align_corners" in call.arguments else []
+    return _folded(
+        call,
+        lambda t: forward(t, size, *corners, *scales),
+        lambda u, before: backward(u, size, before, *corners, *scales),
+    )
 
 
 _SCALES = {1: ["scales"], 2: ["scales_h", "scales_w"], 3: ["scales_d", "scales_h", "scales_w"]}
-for _dims in (1, 2, 3):
-    _upsampling(_dims, "nearest")
+_upsampling(1, "nearest")
+_upsampling(3, "nearest")
 _upsampling(1, "linear")
 _upsampling(2, "bilinear")
 _upsampling(2, "bicubic")
