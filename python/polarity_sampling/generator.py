@@ -168,7 +168,8 @@ class Generator:
         """
         if not isinstance(features, nn.Module):
             raise TypeError(
-                f"features is a {type(features).__name__}; expected a torch.nn.Module (wrap a function in one)"
+                f"features is a {type(features).__name__}; expected a torch.nn.Module (wrap a function "
+                "in one)"
             )
         joined = name or f"{self.name} > {type(features).__name__}"
         module = _Composition(self.module, features)

@@ -10,7 +10,7 @@ from torch import Tensor
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.compiled import compiled
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
-from polarity_sampling.jacobian.footprint import LIVE, widest_tangent
+from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
@@ -68,8 +68,8 @@ class CapturedRoute:
         self._cuda_graph = cuda_graph
         self._budget = memory
         self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
-        widest = widest_tangent(generator, z, label)
-        pairs = min(memory // (LIVE * widest), self._buffer // widest)
+        found = footprint(generator, z, label)
+        pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks = []
         start = 0

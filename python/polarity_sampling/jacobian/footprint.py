@@ -1,8 +1,9 @@
-"""How much memory one tangent of one latent takes while it travels through a generator."""
+"""What one forward pass tells of a generator: the size of its samples and of what lies in between."""
 
 import math
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,22 @@ from polarity_sampling.generator import Generator, Version
 
 # Alive at once around the widest operation: input tangent, output tangent, and a temporary of each
 # (layout conversion of a convolution, product of a nonlinearity).
-LIVE = 4
+_LIVE = 4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    dim_out: int
+    """D, the size of one flattened sample."""
+    dtype: torch.dtype
+    """Of samples."""
+    widest: int
+    """Bytes of the widest intermediate of one latent."""
+
+    @property
+    def bytes_per_tangent(self) -> int:
+        """For one probe of one latent on its way through the module."""
+        return _LIVE * self.widest
 
 
 class _OutputSizes(TorchDispatchMode):
@@ -33,30 +49,27 @@ class _OutputSizes(TorchDispatchMode):
         return out
 
 
-_known: "weakref.WeakKeyDictionary[nn.Module, tuple[Version, torch.dtype, int]]" = weakref.WeakKeyDictionary()
+_known: "weakref.WeakKeyDictionary[nn.Module, tuple[Version, torch.dtype, Footprint]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def bytes_per_tangent(generator: Generator, z: Tensor, label: Tensor | None) -> int:
-    """Bytes for one probe of one latent on its way through the module."""
-    return LIVE * widest_tangent(generator, z, label)
-
-
-def widest_tangent(generator: Generator, z: Tensor, label: Tensor | None) -> int:
-    """Bytes of the widest intermediate of a forward pass, for one latent."""
+def footprint(generator: Generator, z: Tensor, label: Tensor | None) -> Footprint:
+    """Measured once for every state of the weights, by two forward passes of one and two latents."""
     version = generator.version()
     kept = _known.get(generator.module)
     if kept is None or kept[:2] != (version, z.dtype):
-        one, two = (_output_sizes(generator, z, label, batch) for batch in (1, 2))
+        one, two = _OutputSizes(), _OutputSizes()
+        _run(generator, z, label, 1, one)
+        samples = _run(generator, z, label, 2, two)
         # What grows with the batch is an activation; what does not is a view or product of weights.
-        widest = max((b - a for a, b in zip(one, two, strict=False)), default=0)
-        kept = (version, z.dtype, max(1, widest))
+        widest = max((b - a for a, b in zip(one.bytes, two.bytes, strict=False)), default=0)
+        kept = (version, z.dtype, Footprint(samples.shape[1], samples.dtype, max(1, widest)))
         _known[generator.module] = kept
     return kept[2]
 
 
-def _output_sizes(generator: Generator, z: Tensor, label: Tensor | None, batch: int) -> list[int]:
+def _run(generator: Generator, z: Tensor, label: Tensor | None, batch: int, sizes: _OutputSizes) -> Tensor:
     labels = None if label is None else label[:1].expand(batch)
-    sizes = _OutputSizes()
     with torch.no_grad(), sizes:
-        generator.flat(z[:1].expand(batch, -1), labels)
-    return sizes.bytes
+        return generator.flat(z[:1].expand(batch, -1), labels)

@@ -16,7 +16,7 @@ from polarity_sampling.jacobian import autograd_route, func_route
 from polarity_sampling.jacobian.captured_route import CapturedRoute
 from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
 from polarity_sampling.jacobian.explain import Explanation, explain
-from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.precision import Precision, check_precision, compute_dtype, tensor_cores
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
@@ -110,10 +110,9 @@ class JacobianOperator:
         self._lock = threading.Lock()
         self._route: CapturedRoute | None = None
         self._refused: str | None = None
-        with torch.no_grad():
-            out = generator.flat(self.z[:1], None if label is None else label[:1])
-        self.shape = torch.Size((z.shape[0], out.shape[1], z.shape[1]))
-        self.dtype = out.dtype
+        self._footprint = footprint(generator, self.z, label)
+        self.shape = torch.Size((z.shape[0], self._footprint.dim_out, z.shape[1]))
+        self.dtype = self._footprint.dtype
         self.device = z.device
 
     def __repr__(self) -> str:
@@ -208,7 +207,7 @@ class JacobianOperator:
         captured = self._captured()
         if captured is not None:
             return captured.chunk
-        per_probe = bytes_per_tangent(self.generator, self.z, self.label) * self.shape[0]
+        per_probe = self._footprint.bytes_per_tangent * self.shape[0]
         return max(1, self._memory // per_probe)
 
     @property

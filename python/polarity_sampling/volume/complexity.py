@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import polarity_ext
 from polarity_sampling.errors import GeneratorError
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.footprint import bytes_per_tangent
+from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.memory import parse_memory
 
 # Piecewise affine activations by their ATen names, with what is compared with zero.
@@ -91,7 +91,7 @@ def local_complexity(
     frame = torch.linalg.qr(polarity_ext.gaussian(seed, 0, (dim, count)).double())[0].T
     vertices = radius * torch.cat([frame, -frame]).to(z.device, z.dtype)
     points = vertices.shape[0]
-    step = max(1, parse_memory(memory) // (bytes_per_tangent(generator, z, labels) * points))
+    step = max(1, parse_memory(memory) // (footprint(generator, z, labels).bytes_per_tangent * points))
     found = []
     for i in range(0, z.shape[0], step):
         part = z[i : i + step]

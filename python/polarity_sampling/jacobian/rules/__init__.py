@@ -6,6 +6,7 @@ from polarity_sampling.jacobian.rules import (  # noqa: F401 (they declare their
     attention,
     contraction,
     convolution,
+    gate,
     indexing,
     normalisation,
     pooling,

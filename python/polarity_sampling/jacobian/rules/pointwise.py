@@ -15,7 +15,7 @@ from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rul
 aten = torch.ops.aten
 
 # What the hand-written ops compute in.
-_COMPILED = (torch.float32, torch.float64)
+COMPILED = (torch.float32, torch.float64)
 
 Factor = Tensor | float
 """A derivative, broadcast to the shape of the output."""
@@ -115,7 +115,7 @@ def scaled(t: Tensor, factor: Factor, owned: bool) -> Tensor:
         return t.mul_(factor) if owned and is_dense(t) else t * factor
     if not (owned and is_dense(t) and torch.broadcast_shapes(t.shape, factor.shape) == t.shape):
         return t * factor
-    if factor.shape == t.shape[1:] and t.ndim > 1 and is_dense(t, 2) and t.dtype in _COMPILED:
+    if factor.shape == t.shape[1:] and t.ndim > 1 and is_dense(t, 2) and t.dtype in COMPILED:
         return polarity_ext.scale_tangents_(t, factor)
     return t.mul_(factor)
 
