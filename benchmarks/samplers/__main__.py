@@ -1,11 +1,11 @@
-"""`python -m benchmarks.samplers efficiency` and `... calibration`: measure, and write what was measured."""
+"""`python -m benchmarks.samplers efficiency | calibration | figure`: measure, and draw what was measured."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from benchmarks.samplers import calibration, efficiency
+from benchmarks.samplers import calibration, efficiency, figure
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parents[1] / "docs" / "images"
@@ -20,11 +20,15 @@ def main() -> None:
     command = commands.add_parser("calibration", help="are p-values uniform?")
     command.add_argument("--out", type=Path, default=HERE / "calibration.csv")
     command.add_argument("--figure", type=Path, default=IMAGES / "samplers-calibration.png")
+    command = commands.add_parser("figure", help="the picture of efficiency.csv")
+    command.add_argument("--out", type=Path, default=IMAGES / "samplers-efficiency.png")
     options = parser.parse_args()
     if options.command == "efficiency":
         efficiency.main(options.case, options.out)
-    else:
+    elif options.command == "calibration":
         calibration.main(options.out, options.figure)
+    else:
+        figure.main(HERE / "efficiency.csv", options.out)
 
 
 if __name__ == "__main__":
