@@ -12,6 +12,7 @@ _C = load_extension()
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
+from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
 from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
@@ -30,6 +31,7 @@ __all__ = [
     "gaussian",
     "gram",
     "kernel_table",
+    "linear_tangents",
     "mlp_cotangents",
     "mlp_tangents",
     "modulate_cotangents",

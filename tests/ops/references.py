@@ -158,6 +158,11 @@ def upfirdn2d_ref(
     return torch.einsum("nclyj,lxj->ncyx", met, along_x)
 
 
+def linear_tangents_ref(t: Tensor, weight: Tensor, d: Tensor) -> Tensor:
+    """In float64, with the factors in the matrix of every sample."""
+    return torch.einsum("boi,lbi->lbo", d.double()[:, :, None] * weight.double(), t.double())
+
+
 def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:
     """f and f' in float64: by NumPy and SciPy for float32 input, by mpmath for float64."""
     if x.dtype == torch.float64:

@@ -24,6 +24,7 @@ SCHEMAS = (
     "modulate_tangents",
     "modulate_cotangents",
     "upfirdn2d",
+    "linear_tangents",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")

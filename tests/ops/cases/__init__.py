@@ -8,6 +8,7 @@ from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.cholesky import CHOLESKY
 from tests.ops.cases.gram import GRAM
+from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
 from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
 from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
@@ -36,6 +37,7 @@ OPS = {
         MODULATE_TANGENTS,
         MODULATE_COTANGENTS,
         UPFIRDN2D,
+        LINEAR_TANGENTS,
     )
 }
 
