@@ -1,0 +1,88 @@
+"""Every way to compute a convolution, at every geometry, against torch's own in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from polarity_sampling.jacobian.rules.convolution_forms import (
+    Form,
+    Geometry,
+    best_form,
+    from_one_pixel,
+    interleaved,
+    library,
+    slabs,
+    to_one_pixel,
+)
+from torch import Tensor
+
+size = st.integers(1, 5)
+
+
+@given(
+    transposed=st.booleans(),
+    pixels=st.tuples(size, size),
+    kernel=st.tuples(size, size),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    extra=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    seed=st.integers(0, 2**31),
+)
+def test_forms_agree(transposed, pixels, kernel, stride, padding, extra, seed):
+    gen = torch.Generator().manual_seed(seed)
+    extra = extra if transposed and all(e < s for e, s in zip(extra, stride, strict=True)) else (0, 0)
+    # No empty results, which torch refuses itself.
+    ends = [
+        (n - 1) * s - 2 * p + k + e if transposed else n + 2 * p - k + 1
+        for n, s, p, k, e in zip(pixels, stride, padding, kernel, extra, strict=True)
+    ]
+    assume(min(ends) >= 1)
+    x = torch.randn(2, 3, *pixels, generator=gen, dtype=torch.float64)
+    weight = torch.randn(*((3, 4) if transposed else (4, 3)), *kernel, generator=gen, dtype=torch.float64)
+
+    def convolve(x: Tensor) -> Tensor:
+        if transposed:
+            return F.conv_transpose2d(x, weight, None, stride, padding, extra)
+        return F.conv2d(x, weight, None, stride, padding)
+
+    expected, pullback = torch.func.vjp(convolve, x)
+    u = torch.randn(expected.shape, generator=gen, dtype=torch.float64)
+    g = Geometry(transposed, stride, padding, (1, 1), extra, 1, pixels, tuple(expected.shape[2:]))
+    back = g.adjoint(kernel)
+    assert back.adjoint(kernel) == g or extra == (0, 0)
+    for geometry, given_, wanted in [(g, x, expected), (back, u, pullback(u)[0])]:
+        for form in _forms(weight, geometry):
+            torch.testing.assert_close(form(given_), wanted, atol=1e-12, rtol=1e-12)
+            last = given_.contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(form(last), wanted, atol=1e-12, rtol=1e-12)
+
+
+def _forms(weight: Tensor, g: Geometry) -> list[Form]:
+    forms = [library(weight, g), slabs(weight, g), best_form(weight, g)]
+    if g.transposed:
+        forms.append(interleaved(weight, g))
+    if (g.before if g.transposed else g.after) == (1, 1):
+        forms.append((from_one_pixel if g.transposed else to_one_pixel)(weight, g))
+    return forms
+
+
+@pytest.mark.parametrize(
+    ("channels", "pixels", "transposed", "expected"),
+    [
+        ((512, 256), (4, 4), True, "slabs"),
+        ((512, 256), (4, 4), False, "slabs"),
+        ((512, 256), (8, 8), True, "library"),
+        ((64, 64), (4, 4), True, "library"),
+        ((64, 3), (32, 32), True, "interleaved"),
+        ((100, 512), (1, 1), True, "from_one_pixel"),
+    ],
+)
+def test_choice_by_shape(channels, pixels, transposed, expected):
+    weight = torch.zeros(*channels, 4, 4)
+    stride = (2, 2) if pixels != (1, 1) else (1, 1)
+    padding = (1, 1) if pixels != (1, 1) else (0, 0)
+    after = tuple(2 * n for n in pixels) if pixels != (1, 1) else (4, 4)
+    before, after = (pixels, after) if transposed else (after, pixels)
+    g = Geometry(transposed, stride, padding, (1, 1), (0, 0), 1, before, after)
+    assert best_form(weight, g).__qualname__.startswith(expected)
