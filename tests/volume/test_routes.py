@@ -148,7 +148,7 @@ def test_reasons(seed):
 
 
 def test_columns_that_do_not_fit_are_streamed(seed):
-    g = curved(40, 1e3, seed)
+    g = curved(40, 10.0, seed)
     z = g.base.draw(seed, torch.arange(2), 40)
     whole = ps.log_volume(g, z, top_k=None)
     streamed = ps.log_volume(g, z, top_k=None, memory=80 * 4 * 20)  # half the columns of one latent

@@ -50,6 +50,19 @@ def test_log_volume_is_inside_its_error(case):
     assert (lv.singular_values - sigma).abs().max() <= 1e-5 * sigma.max()
 
 
+@pytest.mark.parametrize("method", ["krylov", "range_finder"])
+def test_low_rank_routes_are_inside_their_error(case, method):
+    generator, z, label, truth = case
+    top_k = max(1, generator.latent_dim // 8)
+    lv = ps.log_volume(generator, z, label, top_k=top_k, method=method)
+    expected = oracle.log_volume(truth, top_k)
+    finite = torch.isfinite(lv.error)
+    assert finite.double().mean() > 0.7
+    assert ((lv.value - expected).abs() <= lv.error)[finite].all()
+    if method == "krylov":
+        assert lv.converged[finite].all()
+
+
 def test_errors_meet_tol(case):
     generator = case[0]
     # At 100 latents one may miss it; the large networks get as many as a minute allows.

@@ -26,6 +26,7 @@ _PROBE_SEED = 0x5EED_9B0E
 CHECK_PROBES = 2
 KINK = 3.0
 
+FEWEST_ROUNDINGS = 6.0
 ROUNDING_LATENTS = 8
 ROUNDING_PROBES = 8
 # Bounds are set this far above estimates, because latents differ.
@@ -126,10 +127,10 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rou
     both = single @ torch.cat([identity, probes], 1)
     columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
     largest = gram_spectrum(columns, torch.zeros(z.shape[0], device=z.device)).singular_values[:, 0]
-    # Medians leave out latents next to a kink, whose own probes will show it. At least a few roundings,
-    # because a network can be lucky on eight latents.
+    # Medians leave out latents next to a kink, whose own probes will show it. At least as many roundings as
+    # a short chain of operations makes, because a small network can be lucky on eight latents.
     spectral, frobenius = (
-        max(float(torch.where(largest > 0, norm / largest, 0.0).median()), 2.0 * EPS32)
+        max(float(torch.where(largest > 0, norm / largest, 0.0).median()), FEWEST_ROUNDINGS * EPS32)
         for norm in (_schatten4(working, reference), disagreement(working, reference))
     )
     scale = EPS64 / EPS32 if dtype == torch.float64 else 1.0

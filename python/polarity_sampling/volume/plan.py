@@ -34,6 +34,8 @@ TolMode = Literal["absolute", "relative"]
 
 # Latents on which adaptive routes are tried; half give the shared directions, half are tried on.
 ADAPTIVE_LATENTS = 16
+# Narrow blocks take fewer products, wide ones find larger clusters and make better use of a machine.
+TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
 ITERATED = 0.8
 # The adjoint, narrow blocks and the certificate cost more than the same products of the exact route.
@@ -56,6 +58,8 @@ class Plan:
     route: Literal["exact", "krylov", "fixed_krylov"]
     start: Tensor | None = None
     """[K, m] float64: first directions."""
+    block: int = BLOCK
+    """Columns of the later blocks of krylov."""
     steps: int = 0
     """Of fixed_krylov."""
     correction: Tensor | None = None
@@ -100,15 +104,15 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
     # In the generator's precision, so that its rounding is in the trial as well.
     factors = factors.to(generator.dtype)
     best, fewest = EXACT, WORTH * size
-    starts: list[Tensor | None] = [None]
-    starts += [shared_directions(generator, m, memory) for m in sorted({BLOCK, top_k}) if m <= top_k]
-    for start in starts:
+    trials: list[tuple[Tensor | None, int]] = [(None, width) for width in TRIED_BLOCKS]
+    trials += [(shared_directions(generator, width, memory), width) for width in TRIED_BLOCKS]
+    for start, block in trials:
         first = None if start is None else in_coordinates(start, basis)
-        found = block_krylov(factors, top_k, tol=ITERATED * tol, max_products=size, start=first)
+        found = block_krylov(factors, top_k, tol=ITERATED * tol, max_products=size, start=first, block=block)
         slow = found.status == Status.SLOW_SPECTRUM
         mean = float((found.products + size * slow).double().mean())
         if mean < fewest:
-            best, fewest = Plan("krylov", start), mean
+            best, fewest = Plan("krylov", start, block), mean
     return best
 
 
@@ -134,18 +138,26 @@ def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -
             correction = errors.mean(0) + (middle - total.mean()) / top_k
             outside = SAFETY * float(found.outside(probes, factors @ probes, top_k).max())
             outside = max(outside, _NEGLIGIBLE * tol)
-            return Plan("fixed_krylov", shared[:, :width], steps, correction, spread, outside)
+            return Plan(
+                "fixed_krylov",
+                shared[:, :width],
+                steps=steps,
+                correction=correction,
+                spread=spread,
+                outside=outside,
+            )
     return EXACT
 
 
 def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
-    """(width of a block, blocks) with fewer products than the exact route, cheapest first."""
-    shared = [(width, 1) for width in range(top_k, size, max(1, size // 25))]
+    """(width of a block, blocks) worth taking instead of the exact route, cheapest first."""
+    most = int(WORTH * size)
+    shared = [(width, 1) for width in range(top_k, most + 1, max(1, size // 25))]
     krylov = [
         (width, steps)
         for width in sorted({max(2, top_k // 2), top_k})
         for steps in range(2, 12)
-        if width * steps >= top_k and (2 * steps - 1) * width < size
+        if width * steps >= top_k and (2 * steps - 1) * width <= most
     ]
     return sorted(shared + krylov, key=lambda plan: (2 * plan[1] - 1) * plan[0])
 

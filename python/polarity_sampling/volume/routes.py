@@ -238,6 +238,7 @@ def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int
             tol=tol,
             max_products=size,
             start=None if start is None else in_coordinates(start, basis),
+            block=settings.plan.block,
             floor=floor,
             seed=settings.seed,
         )
@@ -269,13 +270,14 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     # On a sphere the probes have a radial part, which belongs to no direction of the subspace.
     tangential = in_coordinates(probes, basis)
     images = working if basis.ndim == 2 else latents @ (basis @ tangential)
+    products = krylov.products + probes.shape[1] * (1 if basis.ndim == 2 else 2)
     unlike = krylov.outside(tangential, images, top_k) > plan.outside
     sigma = krylov.eigenvalues[:, :top_k].sqrt() * torch.exp(-plan.correction)
     delta = krylov.delta[:, None].expand_as(sigma)
     largest = sigma[:, 0]
     spectrum = Spectrum(sigma, noise_floor(eta, size, latents.dtype) * largest, eta * largest, delta)
     spread = torch.full_like(eta, plan.spread)
-    spent = torch.full_like(spectrum.rank, krylov.products + images.shape[2])
+    spent = torch.full_like(spectrum.rank, products)
     return _exact_for(
         settings, _Found(spectrum, spectrum.rank, spread, unlike, spent), unlike, latents, basis
     )

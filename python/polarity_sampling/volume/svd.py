@@ -98,7 +98,7 @@ def svd(
     if method == "shared_basis":
         assert start is not None
         return shared_basis(operator, top_k, start)
-    return block_krylov(operator, top_k, tol=tol, max_products=2 * dim, start=start, floor=floor, seed=seed)
+    return block_krylov(operator, top_k, tol=tol, max_products=4 * dim, start=start, floor=floor, seed=seed)
 
 
 def check_tol(tol: float) -> None:

@@ -1,0 +1,72 @@
+"""``python -m benchmarks.volume study | speed | lanczos | plot``: are errors true, and what do they cost?"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import polarity_sampling as ps
+import torch
+
+from benchmarks.volume import peers, plot, speed, study
+from benchmarks.volume.models import NAMES, latents, load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.volume", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("study", "true errors against reported ones; resumes; writes results/study.csv"),
+        ("speed", "time per latent beside other ways, at equal error and equal spread"),
+        ("lanczos", "stochastic Lanczos quadrature against the exact full volume"),
+        ("plot", "accuracy against cost, into docs/images/volume-accuracy.png"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--models", nargs="*", default=NAMES, metavar="NAME", help="; ".join(NAMES))
+        if name == "study":
+            command.add_argument("--latents", type=int, default=2000, help="of each model")
+            command.add_argument("--planted", type=int, default=5, help="repeats of each planted spectrum")
+            default = Path(tempfile.gettempdir()) / "polarity-volume-study"
+            command.add_argument("--folder", type=Path, default=default, help="what is done already")
+        if name == "speed":
+            command.add_argument("--top-k", type=int, default=10)
+            command.add_argument("--batch", type=int, default=64)
+            command.add_argument("--repetitions", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.command == "study":
+        arguments.folder.mkdir(parents=True, exist_ok=True)
+        study.study_planted(arguments.planted, arguments.folder)
+        for name in arguments.models:
+            study.study_model(name, arguments.latents, arguments.folder)
+        table = study.summarise(arguments.folder)
+        for row in table:
+            print("  ".join(str(value) for value in row.values()))
+    elif arguments.command == "speed":
+        for name in arguments.models:
+            rows = speed.measure(name, arguments.top_k, arguments.batch, arguments.repetitions)
+            speed.show(name, arguments.top_k, arguments.batch, rows)
+    elif arguments.command == "lanczos":
+        for name in arguments.models:
+            compare_lanczos(load(name))
+    else:
+        plot.draw(arguments.models, ROOT / "docs" / "images" / "volume-accuracy.png")
+
+
+def compare_lanczos(generator: ps.Generator) -> None:
+    """The full volume from as many products as the exact route takes, and four times as many."""
+    z, label = latents(generator, 0, 8)
+    exact = ps.log_volume(generator, z, label, top_k=None, method="float64").value
+    for factor in (1, 4):
+        steps = min(20, generator.latent_dim)
+        probes = max(1, factor * generator.latent_dim // (2 * steps))
+        off = (peers.stochastic_lanczos(generator, probes, steps).run(z, label) - exact).abs()
+        print(
+            f"{generator.name}: {2 * probes * steps} products, median error {float(off.median()):.1e} nats, "
+            f"exact takes {generator.latent_dim}"
+        )
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    main()

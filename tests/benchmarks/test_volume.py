@@ -1,0 +1,72 @@
+"""The benchmarks of log-volumes: peers compute what they claim, and the study says who is inside."""
+
+import csv
+
+import polarity_sampling as ps
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.volume import peers, plot, study
+from tests import oracle
+
+
+@pytest.fixture(scope="module")
+def generator():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 150)).eval()
+    return ps.Generator(module, 6, name="small")
+
+
+def test_accurate_peers_agree_with_the_truth(generator):
+    z = torch.randn(5, 6)
+    truth = oracle.log_volume(oracle.dense_jacobian(generator, z), 3)
+    for peer in (
+        peers.chunked_jvp(generator, 3),
+        peers.dense_svd(generator, 3),
+        peers.stored_low_rank(generator, 3, extra=3, power_steps=2),
+    ):
+        assert (peer.run(z, None) - truth).abs().max() < 1e-4, peer.name
+
+
+def test_the_published_algorithm_sees_part_of_the_output(generator):
+    """128 of 150 dimensions: below the truth, by less than half a nat for each of three values."""
+    z = torch.randn(5, 6)
+    truth = oracle.log_volume(oracle.dense_jacobian(generator, z), 3)
+    off = peers.published(generator, 3).run(z, None) - truth
+    assert ((off < 0) & (off > -1.5)).all()
+
+
+def test_stochastic_lanczos_is_exact_with_all_steps_in_the_mean(generator):
+    z = torch.randn(3, 6)
+    truth = oracle.log_volume(oracle.dense_jacobian(generator, z), 6)
+    found = peers.stochastic_lanczos(generator, probes=300, steps=6).run(z, None)
+    assert (found - truth).abs().max() < 0.5  # 300 probes with a spread of a nat or so each
+
+
+def test_the_study_goes_on_where_it_was_and_counts(generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "load", lambda name: generator)
+    monkeypatch.setattr(study, "CHUNK", 6)
+    monkeypatch.setattr(study, "RESULTS", tmp_path)
+    monkeypatch.setattr(study, "SIZES", (32,))
+    monkeypatch.setattr(study, "CONDITIONS", (1e3,))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    study.study_model("small", 12, folder)
+    study.study_planted(1, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    study.study_model("small", 12, folder)
+    study.study_planted(1, folder)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    table = {(row["model"], row["route"]): row for row in study.summarise(folder)}
+    assert table["small", "exact"]["latents"] == 12
+    assert table["small", "exact"]["inside %"] == "100.00"
+    assert table["planted 32", "krylov"]["inside %"] == "100.00"
+    with (tmp_path / "study.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(table)
+
+
+def test_curves_fall_with_the_products(generator):
+    for name, points in plot.curves(generator).items():
+        first, last = sorted(points)[0], sorted(points)[-1]
+        assert last[1] <= first[1], name
