@@ -159,7 +159,19 @@ REDUCTIONS = {
     }.items()
 }
 
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.layers = kind(4, 3, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)[0]
+
+
 CONTRACTIONS = {
+    "lstm": layer((5, 4), lambda: Recurrent(nn.LSTM)),
+    "gru": layer((5, 4), lambda: Recurrent(nn.GRU)),
     "linear": rows(lambda x, w: F.linear(x, w), (3, 4)),
     "mm_of_both": lambda: Lambda((5,), lambda x: x * (x @ x.t()).diagonal()[:, None]),
     "weight_on_the_left": rows(lambda x, w: w @ x, (3, 5)),
