@@ -1,14 +1,18 @@
 #pragma once
 
+#include "../device/mma.cuh"
 #include "../device/portability.cuh"
 #include "gram.h"
 
 namespace polarity {
 
 constexpr int kGramDepth = 16;  // rows staged in shared memory
-constexpr int kGramMicro = 4;   // a thread owns 4 x 4 of the tile
-constexpr int kGramEdge = static_cast<int>(kGramTile) / kGramMicro;  // threads along an edge
-constexpr int kGramBlock = kGramEdge * kGramEdge;
+constexpr int kGramBlock = 64;  // two warps, each with 16 rows of the tile
+constexpr int kGramDown = 2;    // 8 x 8 products that a warp has below each other
+constexpr int kGramAcross = 4;  // and beside each other
+// Doubles from one staged row to the next: the four rows that a warp reads at once begin in
+// different banks.
+constexpr int kGramPitch = static_cast<int>(kGramTile) + 4;
 
 // pair -> (row, column) of an upper-triangular enumeration: column j holds pairs j(j+1)/2 ...
 POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& column) {
@@ -18,12 +22,12 @@ POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& colu
 }
 
 // One block per (batch element, split, tile pair): a 32 x 32 piece of Y^T Y over its share of the
-// rows, staged 16 rows at a time as doubles.
+// rows, staged 16 rows at a time as doubles and multiplied by the tensor cores.
 template <typename T>
 POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits,
                                          double* partial) {
-  SHARED_ARRAY(double, left, kGramDepth* kGramTile);
-  SHARED_ARRAY(double, right, kGramDepth* kGramTile);
+  SHARED_ARRAY(double, left, kGramDepth* kGramPitch);
+  SHARED_ARRAY(double, right, kGramDepth* kGramPitch);
 
   const int64_t pairs = gram_tile_pairs(shape.cols);
   const int64_t pair = blockIdx.x % pairs;
@@ -38,10 +42,11 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
   const T* sample = y + b * shape.stride_batch;
 
   const int thread = static_cast<int>(threadIdx.x);
-  const int micro_row = thread / kGramEdge * kGramMicro;
-  const int micro_column = thread % kGramEdge * kGramMicro;
-  double sum[kGramMicro][kGramMicro] = {};
-  double chunk[kGramMicro][kGramMicro] = {};
+  // The places of a lane in the fragments of mma_m8n8k4.
+  const int g = device::lane() / 4, t = device::lane() % 4;
+  const int warp_row = thread / 32 * kGramDown * 8;
+  double sum[kGramDown][kGramAcross][2] = {};
+  double chunk[kGramDown][kGramAcross][2] = {};
   // Neighbouring threads must read neighbouring addresses, whichever dimension that is.
   const bool rows_adjacent = shape.stride_row < shape.stride_col;
 
@@ -53,33 +58,39 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
       const int64_t i = tile_row * kGramTile + lane;
       const int64_t j = tile_column * kGramTile + lane;
       const T* address = sample + row * shape.stride_row;
-      const int slot = depth * static_cast<int>(kGramTile) + lane;
+      const int slot = depth * kGramPitch + lane;
       left[slot] =
           row < last && i < shape.cols ? static_cast<double>(address[i * shape.stride_col]) : 0.0;
       right[slot] =
           row < last && j < shape.cols ? static_cast<double>(address[j * shape.stride_col]) : 0.0;
     }
     device::sync_block();
-#pragma unroll 4
-    for (int depth = 0; depth < kGramDepth; ++depth) {
-      const double* a = left + depth * kGramTile + micro_row;
-      const double* c = right + depth * kGramTile + micro_column;
 #pragma unroll
-      for (int i = 0; i < kGramMicro; ++i) {
+    for (int depth = 0; depth < kGramDepth; depth += 4) {
+      double a[kGramDown], c[kGramAcross];
 #pragma unroll
-        for (int j = 0; j < kGramMicro; ++j) {
-          chunk[i][j] += a[i] * c[j];
-        }
+      for (int i = 0; i < kGramDown; ++i) {
+        a[i] = left[(depth + t) * kGramPitch + warp_row + 8 * i + g];
+      }
+#pragma unroll
+      for (int j = 0; j < kGramAcross; ++j) c[j] = right[(depth + t) * kGramPitch + 8 * j + g];
+#pragma unroll
+      for (int i = 0; i < kGramDown; ++i) {
+#pragma unroll
+        for (int j = 0; j < kGramAcross; ++j) device::mma_m8n8k4(chunk[i][j], a[i], c[j]);
       }
     }
     const int64_t done = start + kGramDepth - first;
     if (done % kGramChunk == 0 || first + done >= last) {
 #pragma unroll
-      for (int i = 0; i < kGramMicro; ++i) {
+      for (int i = 0; i < kGramDown; ++i) {
 #pragma unroll
-        for (int j = 0; j < kGramMicro; ++j) {
-          sum[i][j] += chunk[i][j];
-          chunk[i][j] = 0.0;
+        for (int j = 0; j < kGramAcross; ++j) {
+#pragma unroll
+          for (int k = 0; k < 2; ++k) {
+            sum[i][j][k] += chunk[i][j][k];
+            chunk[i][j][k] = 0.0;
+          }
         }
       }
     }
@@ -88,10 +99,13 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
 
   double* tile = partial + static_cast<int64_t>(blockIdx.x) * kGramTile * kGramTile;
 #pragma unroll
-  for (int i = 0; i < kGramMicro; ++i) {
+  for (int i = 0; i < kGramDown; ++i) {
 #pragma unroll
-    for (int j = 0; j < kGramMicro; ++j) {
-      tile[(micro_row + i) * kGramTile + micro_column + j] = sum[i][j];
+    for (int j = 0; j < kGramAcross; ++j) {
+#pragma unroll
+      for (int k = 0; k < 2; ++k) {
+        tile[(warp_row + 8 * i + g) * kGramTile + 8 * j + 2 * t + k] = sum[i][j][k];
+      }
     }
   }
 }

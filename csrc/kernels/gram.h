@@ -28,7 +28,7 @@ POLARITY_HOST_DEVICE int64_t gram_tile_pairs(int64_t cols) {
 // Pieces the rows are cut into. They depend on the shape alone, never on threads or devices, and
 // are summed in order: the result is deterministic.
 inline int64_t gram_splits(const GramShape& shape) {
-  constexpr int64_t kEnoughTasks = 64;
+  constexpr int64_t kEnoughTasks = 264;  // two blocks for each multiprocessor of an H100
   constexpr int64_t kLeastRows = 1024;
   const int64_t tasks = std::max<int64_t>(1, shape.batch * gram_tile_pairs(shape.cols));
   const int64_t wanted = (kEnoughTasks + tasks - 1) / tasks;
