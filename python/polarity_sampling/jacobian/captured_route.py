@@ -69,6 +69,8 @@ class CapturedRoute:
         self._budget = memory
         self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
         found = footprint(generator, z, label)
+        self._batch = z.shape[0]
+        self._latents, self._samples = (z.shape[1], z.dtype), (found.dim_out, found.dtype)
         pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks = []
@@ -85,26 +87,34 @@ class CapturedRoute:
         """Probes that go together through `push`."""
         return self._chunk(self.blocks[0].program.push, self.blocks[0])
 
-    def push(self, probes: Tensor, out: Tensor) -> None:
-        """Tangents [L, B or 1, K] -> out [L, B, D]."""
-        self._apply("push", probes, out)
+    def push(self, probes: Tensor) -> Tensor:
+        """Tangents [L, B or 1, K] -> [L, B, D]."""
+        return self._apply("push", probes, *self._samples)
 
-    def pull(self, probes: Tensor, out: Tensor) -> None:
-        """Cotangents [L, B or 1, D] -> out [L, B, K]."""
-        self._apply("pull", probes, out)
+    def pull(self, probes: Tensor) -> Tensor:
+        """Cotangents [L, B or 1, D] -> [L, B, K]."""
+        return self._apply("pull", probes, *self._latents)
 
-    def _apply(self, direction: str, probes: Tensor, out: Tensor) -> None:
+    def _apply(self, direction: str, probes: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+        shape = torch.Size((probes.shape[0], self._batch, size))
+        if any(block.program.constant for block in self.blocks):
+            return probes.new_zeros(shape, dtype=dtype)
+        out: Tensor | None = None
         shared = probes.shape[1] == 1
         for block in self.blocks:
-            if block.program.constant:
-                out.zero_()
-                return
             program: Program = getattr(block.program, direction)
             residuals = block.primal()
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 with torch.no_grad():
-                    out[part, block.rows] = self._run(block, direction, residuals, given[part].contiguous())
+                    result = self._run(block, direction, residuals, given[part].contiguous())
+                if result.dtype == dtype and _is_whole(result, shape, probes):
+                    return result  # spares a copy, which of a small network costs as much as the product
+                if out is None:
+                    out = probes.new_empty(shape, dtype=dtype)
+                out[part, block.rows] = result
+        assert out is not None
+        return out
 
     def _run(self, block: _Block, direction: str, residuals: list[Residual], probes: Tensor) -> Tensor:
         program: Program = getattr(block.program, direction)
@@ -125,3 +135,9 @@ class CapturedRoute:
         parts = -(-count // size)
         for i in range(parts):
             yield slice(i * count // parts, (i + 1) * count // parts)
+
+
+def _is_whole(result: Tensor, shape: torch.Size, probes: Tensor) -> bool:
+    """All that was asked for, in the layout that is promised and in memory of its own."""
+    own = result.untyped_storage().data_ptr() != probes.untyped_storage().data_ptr()
+    return result.shape == shape and result.is_contiguous() and own

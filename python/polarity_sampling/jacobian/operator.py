@@ -132,12 +132,12 @@ class JacobianOperator:
         """
         batch, dim_out, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
-        out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
         captured = self._captured()
         if captured is not None:
             with tensor_cores(self._precision, self.device):
-                captured.push(probes, out)
+                out = captured.push(probes)
         else:
+            out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
             self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
         return out.permute(1, 2, 0)
 
@@ -319,12 +319,12 @@ class AdjointOperator:
         forward = self._forward
         batch, dim_in, dim_out = self.shape
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
-        out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
         captured = forward._captured()
         if captured is not None:
             with tensor_cores(forward._precision, forward.device):
-                captured.pull(probes, out)
+                out = captured.pull(probes)
         else:
+            out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
             forward._through_module("J.mT @ U", probes, out, func_route.pull_back, autograd_route.pull_back)
         return out.permute(1, 2, 0)
 
