@@ -14,6 +14,8 @@ from tests.ops.cases import Op
 from tests.ops.cases.case import Inputs, Outputs
 
 KINDS = list(ACTIVATIONS)
+# Stages of a tangent program: they take torch tensors alone.
+TORCH_ONLY = {"linear_tangents", "mlp_tangents", "modulate_cotangents", "modulate_tangents", "upfirdn2d"}
 
 
 class ArrayOps:

@@ -16,14 +16,14 @@ from torch import Tensor
 import polarity_ext
 from polarity_ext import arrays
 from polarity_ext.caller import Caller
-from tests.ops.array_ops import NUMPY_OPS, TORCH_OPS, ArrayOps, check_bits
+from tests.ops.array_ops import NUMPY_OPS, TORCH_ONLY, TORCH_OPS, ArrayOps, check_bits
 from tests.ops.cases import OPS, Case, Op
 
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")
     for op in OPS.values()
     for case in op.cases
-    if case.bytes < 300_000
+    if case.bytes < 300_000 and op.name not in TORCH_ONLY
 ]
 
 
@@ -33,8 +33,8 @@ def test_the_bits_of_the_torch_op(op: Op, case: Case, array_ops: ArrayOps, seed:
     check_bits(op, array_ops, case.inputs(seed), case.inputs(seed))
 
 
-def test_every_kernel_has_an_entry_point() -> None:
-    assert {row["name"] for row in polarity_ext.kernel_table()} == set(arrays.__all__)
+def test_every_other_kernel_has_an_entry_point() -> None:
+    assert {row["name"] for row in polarity_ext.kernel_table()} - TORCH_ONLY == set(arrays.__all__)
 
 
 # Before, NumPy speaks DLPack 0, in which read-only arrays cannot be exported.
