@@ -69,4 +69,4 @@ def test_the_study_goes_on_where_it_was_and_counts(generator, tmp_path, monkeypa
 def test_curves_fall_with_the_products(generator):
     for name, points in plot.curves(generator).items():
         first, last = sorted(points)[0], sorted(points)[-1]
-        assert last[1] <= first[1], name
+        assert last[1] <= first[1] + 1e-12, name  # rounding, where both are exact
