@@ -1,3 +1,4 @@
+#include <cassert>
 #include <limits>
 
 #include "../device/launch.cuh"
@@ -30,6 +31,7 @@ template <typename T>
 void mlp_tangents(const MlpChain<T>& chain, void* stream) {
   if (chain.probes * chain.batch * chain.width[chain.layers] == 0) return;
   const int probes = probes_that_fit(chain);
+  assert(probes > 0);  // the caller has asked mlp_tangents_fits
   auto* kernel = probes == 32   ? mlp_tangents_kernel<T, 32>
                  : probes == 16 ? mlp_tangents_kernel<T, 16>
                                 : mlp_tangents_kernel<T, 8>;

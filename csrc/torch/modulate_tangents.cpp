@@ -49,7 +49,9 @@ Operands prepare(const Tensor& t, const Tensor& x) {
     if (same_order(t, 1, out, 1)) return {t, x, out, *layout};
   }
   const Tensor t_copy = torch::stable::contiguous(t), x_copy = torch::stable::contiguous(x);
-  return {t_copy, x_copy, torch::stable::new_empty(t, t.sizes()), *find_layout(t_copy, x_copy)};
+  const auto layout = find_layout(t_copy, x_copy);
+  STD_TORCH_CHECK(layout.has_value(), "modulate_tangents: contiguous tensors have a layout");
+  return {t_copy, x_copy, torch::stable::new_empty(t, t.sizes()), layout.value()};
 }
 
 // `run(operands, s, ts, zero)` for modulate_tangents on any device.

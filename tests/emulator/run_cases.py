@@ -37,7 +37,9 @@ def main(variant: str, seeds: list[int]) -> int:
 
     library = emulator.load(emulator.BUILD / f"emulated_{variant}.so")
     passed, failed = 0, 0
-    for order, seed in itertools.product(emulator.ORDERS, seeds):
+    # ThreadSanitizer goes by what synchronises, not by what happens to come first, and is slow: one order.
+    orders = emulator.ORDERS[-1:] if variant == "tsan" else emulator.ORDERS
+    for order, seed in itertools.product(orders, seeds):
         emulator.schedule(library, order, seed)
         rows = small_rows.run(Emulated(f"emulated-{order}", "cpu", order=order), seed)
         passed, failed = passed + rows[0], failed + rows[1]

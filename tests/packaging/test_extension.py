@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.metadata
+import re
 import shutil
 import sys
 import venv
@@ -83,12 +84,12 @@ def test_an_extension_that_does_not_load(host: Path, bare: Path) -> None:
 def test_info(tmp_path: Path) -> None:
     text = run(sys.executable, "-m", "polarity_ext.info", cwd=tmp_path)
     built = polarity_ext.build_info()
-    assert f"torch                  {torch.__version__}" in text
+    assert re.search(rf"^torch +{re.escape(torch.__version__)}", text, re.MULTILINE)
     assert f"stable ABI of torch {built['torch_target']}" in text
     for row in polarity_ext.kernel_table():
         assert f"kernel {row['name']}" in text
     assert (built["cuda_architectures"] if built["cuda"] else built["cuda_reason"]) in text
-    assert f"CPU kernels            {polarity_ext._C.instruction_set()}" in text
+    assert re.search(rf"^CPU kernels +{polarity_ext._C.instruction_set()}", text, re.MULTILINE)
     assert text.rstrip().endswith("everything fits")
 
 

@@ -113,6 +113,7 @@ class CapturedRoute:
                 if out is None:
                     out = probes.new_empty(shape, dtype=dtype)
                 out[part, block.rows] = result
+                del result  # before the next one is made
         assert out is not None
         return out
 

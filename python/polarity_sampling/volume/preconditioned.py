@@ -44,6 +44,7 @@ def preconditioned(operator: LinearOperator, top_k: int, *, tol: float, memory: 
     absolute = (16.0 + dim) * EPS64 * values[:, :1]  # of the last decomposition
     old_lower, old_upper = from_eigenvalues(eigenvalues[:, :top_k], delta)
     lower = torch.maximum(values / torch.sqrt(1.0 + relative) - absolute, old_lower)
-    upper = torch.minimum(values * torch.sqrt(1.0 + relative) + absolute, old_upper)
+    # 0 * inf where the first pass has not resolved a value that is zero: what it knew stands.
+    upper = torch.fmin(values * torch.sqrt(1.0 + relative) + absolute, old_upper)
     values = torch.minimum(torch.maximum(values, lower), upper)
     return bound(values, lower, upper, products + more, tol, "preconditioned")

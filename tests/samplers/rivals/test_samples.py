@@ -72,7 +72,7 @@ def test_rarity_by_hand():
 
 def test_rare_draws_are_rarer(seed):
     reference = BaseSampler(line()).sample(500, 999).latents
-    usual, rare = (RaritySampler(line(), flat, reference, candidates=c) for c in (2, 30))
+    usual, rare = (RaritySampler(line(), flat, reference, candidates=c) for c in (4, 30))
     a, b = usual.sample(150, seed), rare.sample(150, seed)
     assert b.log_weights.mean() > a.log_weights.mean() + 0.5
     assert b.latents.abs().mean() > a.latents.abs().mean()
