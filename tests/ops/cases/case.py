@@ -39,6 +39,13 @@ class Op:
     cases: list[Case]
 
 
+def in_roundings(got: Tensor, expected: Tensor, unit: Tensor) -> float:
+    """The largest error in eps of `unit`, float64, the magnitudes that rounding is proportional to."""
+    difference = (got.cpu().double() - expected.double()).abs()
+    error = torch.where(difference == 0, 0.0, difference / unit)  # where the unit is zero, too
+    return float(error.max()) / torch.finfo(got.dtype).eps if error.numel() else 0.0
+
+
 # Layouts: the same numbers, elsewhere in memory.
 
 
@@ -60,3 +67,8 @@ def strided(x: Tensor) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """Dimension -3 innermost, whatever comes before it."""
     return x.movedim(-3, -1).contiguous().movedim(-1, -3)
+
+
+def samples_outside(t: Tensor) -> Tensor:
+    """[L, B, ...] stored as [B, L, ...]."""
+    return t.transpose(0, 1).contiguous().transpose(0, 1)

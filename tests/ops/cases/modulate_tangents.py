@@ -17,27 +17,22 @@ from tests.ops.cases.case import (
     channels_last,
     f32,
     f64,
+    in_roundings,
     offset,
     strided,
 )
 
 
-def largest(got: Tensor, expected: Tensor, unit: Tensor) -> float:
-    difference = (got.cpu().double() - expected.double()).abs()
-    error = torch.where(difference == 0, 0.0, difference / unit)  # where the unit is zero, too
-    return float(error.max() / torch.finfo(got.dtype).eps) if error.numel() else 0.0
-
-
 def tangents_error(got: Outputs, expected: Outputs, tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> float:
     """In eps (|tx s| + |x ts|)."""
     unit = ref.modulate_tangents_ref(tx.abs(), x.abs(), s.abs(), ts.abs())
-    return largest(got[0], expected[0], unit)
+    return in_roundings(got[0], expected[0], unit)
 
 
 def cotangents_error(got: Outputs, expected: Outputs, u: Tensor, x: Tensor, s: Tensor) -> float:
     """In eps |u s|, and in eps of the sum of |u x|."""
     units = ref.modulate_cotangents_ref(u.abs(), x.abs(), s.abs())
-    return max(largest(*three) for three in zip(got, expected, units, strict=True))
+    return max(in_roundings(*three) for three in zip(got, expected, units, strict=True))
 
 
 def row(

@@ -19,13 +19,9 @@ from tests.ops.cases.case import (
     f32,
     f64,
     offset,
+    samples_outside,
     strided,
 )
-
-
-def samples_outside(t: Tensor) -> Tensor:
-    """[L, B, ...] stored as [B, L, ...]."""
-    return t.transpose(0, 1).contiguous().transpose(0, 1)
 
 
 def apart(x: Tensor) -> Tensor:

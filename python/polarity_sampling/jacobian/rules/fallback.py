@@ -61,6 +61,8 @@ class Fallback(Stage):
             try:
                 pushed = vmap(lambda *t: jvp(function, point, t)[1])(*tangents)
                 return self._all_outputs(pushed, tangents[0].shape[0])
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, NotImplementedError):
                 self._by_transpose = True
         # u -> J^T u is linear, so its own transpose at any u is t -> J t.
