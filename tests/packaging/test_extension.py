@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
@@ -34,9 +35,10 @@ def test_needs_only_the_c_interface_of_torch() -> None:
     assert [name for name in names if "torch" in name and name not in shims] == []
 
 
-def test_holds_no_path_of_the_machine_that_built_it(wheel: Path) -> None:
+def test_holds_no_path_of_the_machine_that_built_it() -> None:
     assert "PATH" not in run("readelf", "--dynamic", EXTENSION)
-    assert str(ROOT) not in EXTENSION.read_bytes().decode("latin-1")
+    places = re.findall(re.escape(os.fsencode(ROOT)) + rb"/[\w./-]*", EXTENSION.read_bytes())
+    assert places == []
 
 
 def test_the_python_side_knows_no_torch(unpacked: Path, wheel: Path) -> None:
