@@ -27,11 +27,14 @@ __all__ = [
     "cholesky",
     "gaussian",
     "gram",
+    "modulate_cotangents",
+    "modulate_tangents",
     "normalize_tangents",
     "scale_tangents",
     "softmax_tangents",
     "symmetric_eigenvalues",
     "uniform",
+    "upfirdn2d",
     "weighted_draw",
 ]
 
@@ -140,6 +143,60 @@ def softmax_tangents(t: A, y: Any, *, out: Any = None, stream: int | None = None
         out: like t, contiguous.
     """
     result: A = Caller("softmax_tangents", {"t": t, "y": y}, {"out": out}, stream).run()
+    return result
+
+
+def modulate_tangents(tx: A, x: Any, s: Any, ts: Any, *, out: Any = None, stream: int | None = None) -> A:
+    """``tx * s + x * ts``: tangents of a style times an image; see `polarity_ext.modulate_tangents`.
+
+    Args:
+        tx: tangents of the image [L, B, C, *], float32 or float64; every tx[l] in memory as x is.
+        x: the image [B, C, *], contiguous or channels last.
+        s, ts: the style [B, C] and its tangents [L, B, C], contiguous.
+        out: like tx, every out[l] in memory as tx[l] is, one after the other.
+    """
+    inputs = {"tx": tx, "x": x, "s": s, "ts": ts}
+    result: A = Caller("modulate_tangents", inputs, {"out": out}, stream).run()
+    return result
+
+
+def modulate_cotangents(
+    u: A, x: Any, s: Any, *, out: tuple[Any, Any] = (None, None), stream: int | None = None
+) -> tuple[A, A]:
+    """``(u * s, (u * x).sum over pixels)``; see `polarity_ext.modulate_cotangents`.
+
+    Args:
+        u: cotangents [L, B, C, *], float32 or float64; every u[l] in memory as x is.
+        x, s: as in `modulate_tangents`.
+        out: an array like u, every out[0][l] in memory as u[l] is, and one of [L, B, C], contiguous.
+    """
+    outputs = {"out[0]": out[0], "out[1]": out[1]}
+    result: tuple[A, A] = Caller("modulate_cotangents", {"u": u, "x": x, "s": s}, outputs, stream).run()
+    return result
+
+
+def upfirdn2d(
+    x: A,
+    g: Any,
+    up: tuple[int, int] = (1, 1),
+    down: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    *,
+    out: Any = None,
+    stream: int | None = None,
+) -> A:
+    """Upsampling, filtering and downsampling in one pass; see `polarity_ext.upfirdn2d`.
+
+    Args:
+        x: images [N, C, H, W], contiguous or channels last, float32 or float64.
+        g: filter [taps of y, taps of x], contiguous. Correlated: where a filter f is to be convolved, as by
+            `polarity_ext.upfirdn2d`, give a contiguous copy of ``f[::-1, ::-1]``.
+        up, down: factors (x, y).
+        padding: (left, right, top, bottom) of the upsampled image; negative crops.
+        out: [N, C, H', W'], laid out like x.
+    """
+    caller = Caller("upfirdn2d", {"x": x, "g": g}, {"out": out}, stream)
+    result: A = caller.run(tuple(up), tuple(down), tuple(padding))
     return result
 
 

@@ -92,8 +92,13 @@ void Call::check_given(const Array& out, Dtype dtype, const Sizes& sizes,
 }
 
 Array Call::output(const char* name, Dtype dtype, const Sizes& sizes, const Array* in_place) {
+  return output(name, dtype, sizes, row_major(sizes.size()), in_place);
+}
+
+Array Call::output(const char* name, Dtype dtype, const Sizes& sizes, const Sizes& order,
+                   const Array* in_place) {
   const py::object given = caller_.attr("outputs")[name];
-  if (given.is_none()) return make(name, dtype, sizes, row_major(sizes.size()));
+  if (given.is_none()) return make(name, dtype, sizes, order);
   Array out = view(name, given);
   check_given(out, dtype, sizes, in_place);
   arguments_.push_back(out);
@@ -101,9 +106,7 @@ Array Call::output(const char* name, Dtype dtype, const Sizes& sizes, const Arra
 }
 
 Array Call::output_like(const char* name, const Array& model, const Array* in_place) {
-  const py::object given = caller_.attr("outputs")[name];
-  if (given.is_none()) return make(name, model.dtype(), model.sizes(), model.memory_order());
-  return output(name, model.dtype(), model.sizes(), in_place);
+  return output(name, model.dtype(), model.sizes(), model.memory_order(), in_place);
 }
 
 Array Call::workspace(int64_t count) {

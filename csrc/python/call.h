@@ -32,6 +32,9 @@ class Call {
   // What is written: the array given under this name, which must fit, or new memory of the
   // caller's library. It shares memory with no other argument, but may be `in_place` itself.
   Array output(const char* name, Dtype dtype, const Sizes& sizes, const Array* in_place = nullptr);
+  // The same; new memory has its dimensions in `order`, from the outermost to the innermost.
+  Array output(const char* name, Dtype dtype, const Sizes& sizes, const Sizes& order,
+               const Array* in_place = nullptr);
   // The same, with dtype and sizes of `model`; new memory is also laid out like it.
   Array output_like(const char* name, const Array& model, const Array* in_place = nullptr);
   // Doubles that only the kernel sees.

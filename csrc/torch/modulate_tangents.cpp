@@ -1,9 +1,9 @@
 #include "../kernels/modulate_tangents.h"
 
-#include <optional>
 #include <tuple>
 
 #include "check.h"
+#include "modulate_layout.h"
 
 namespace polarity {
 namespace {
@@ -21,18 +21,6 @@ void check(const char* name, const char* argument, const Tensor& t, const Tensor
                   shape_of(t), ", x ", shape_of(x), " and s ", shape_of(s));
 }
 
-// t and x as they lie in memory, or nothing where that is neither channels first nor channels last.
-// (polarity_ext/ops/modulate_tangents.py says the same for fake tensors.)
-std::optional<ModulateLayout> find_layout(const Tensor& t, const Tensor& x) {
-  const int64_t channels = x.size(1);
-  const int64_t pixels = x.numel() / (x.size(0) * channels);
-  if (!is_dense_from(t, 2) || !same_order(t, 1, x, 0)) return std::nullopt;
-  if (x.size(0) > 1 && x.stride(0) != channels * pixels) return std::nullopt;
-  const bool first = channels == 1 || x.stride(1) == pixels;
-  if (!first && x.stride(1) != 1) return std::nullopt;
-  return ModulateLayout{t.size(0), x.size(0), channels, pixels, !first, t.stride(0)};
-}
-
 struct Operands {
   Tensor t, x, out;
   ModulateLayout layout;
@@ -44,12 +32,12 @@ Operands prepare(const Tensor& t, const Tensor& x) {
     const ModulateLayout empty{t.size(0), x.size(0), x.size(1), 0, false, 0};
     return {t, x, torch::stable::new_empty(t, t.sizes()), empty};
   }
-  if (const auto layout = find_layout(t, x)) {
+  if (const auto layout = find_modulate_layout(t, x)) {
     const Tensor out = torch::stable::empty_like(t);
     if (same_order(t, 1, out, 1)) return {t, x, out, *layout};
   }
   const Tensor t_copy = torch::stable::contiguous(t), x_copy = torch::stable::contiguous(x);
-  const auto layout = find_layout(t_copy, x_copy);
+  const auto layout = find_modulate_layout(t_copy, x_copy);
   STD_TORCH_CHECK(layout.has_value(), "modulate_tangents: contiguous tensors have a layout");
   return {t_copy, x_copy, torch::stable::new_empty(t, t.sizes()), layout.value()};
 }

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "check.h"
+#include "fir_layout.h"
 
 namespace polarity {
 namespace {
@@ -12,18 +13,10 @@ using Pair = std::vector<int64_t>;
 
 FirAxis axis_of(const char* name, int64_t in, int64_t taps, int64_t up, int64_t down,
                 const int64_t* padding) {
-  const int64_t room = in * up + padding[0] + padding[1] - taps;
-  STD_TORCH_CHECK(room >= 0, "upfirdn2d: ", in, " numbers along ", name, ", times up ", up,
-                  " and padded by ", padding[0], " and ", padding[1], ", are fewer than the ", taps,
-                  " taps of f; pad more");
-  return {in, room / down + 1, taps, up, down, padding[0]};
-}
-
-bool is_channels_last(const Tensor& x) {
-  const int64_t channels = x.size(1);
-  return channels > 1 && x.stride(1) == 1 && (x.size(3) == 1 || x.stride(3) == channels) &&
-         (x.size(2) == 1 || x.stride(2) == channels * x.size(3)) &&
-         (x.size(0) == 1 || x.stride(0) == channels * x.size(3) * x.size(2));
+  STD_TORCH_CHECK(fir_room(in, taps, up, padding) >= 0, "upfirdn2d: ", in, " numbers along ", name,
+                  ", times up ", up, " and padded by ", padding[0], " and ", padding[1],
+                  ", are fewer than the ", taps, " taps of f; pad more");
+  return fir_axis(in, taps, up, down, padding);
 }
 
 struct Operands {

@@ -167,6 +167,20 @@ def test_layout_is_kept(rng: np.random.Generator) -> None:
     assert got.strides == t.strides
     for output in arrays.activation(d, "gelu"):
         assert output.strides == d.strides
+    style, style_tangents = rng.standard_normal((2, 4)), rng.standard_normal((3, 2, 4))
+    got = arrays.modulate_tangents(t, d, style, style_tangents)
+    expected = t * style[:, :, None, None] + d * style_tangents[:, :, :, None, None]
+    np.testing.assert_allclose(got, expected, rtol=1e-14, atol=1e-14)
+    assert got.strides == t.strides
+    back, sums = arrays.modulate_cotangents(t, d, style)
+    np.testing.assert_array_equal(back, t * style[:, :, None, None])
+    np.testing.assert_allclose(sums, (t * d).sum((3, 4)), rtol=1e-13, atol=1e-13)
+    assert back.strides == t.strides
+    blurred = arrays.upfirdn2d(d, np.full((2, 2), 0.25), down=(2, 2), padding=(0, 0, 0, 1))
+    np.testing.assert_allclose(
+        blurred[:, :, :2], d[:, :, :4].reshape(2, 4, 2, 2, 3, 2).mean((3, 5)), rtol=1e-14, atol=1e-14
+    )
+    assert blurred.strides == (3 * 3 * 4 * 8, 8, 3 * 4 * 8, 4 * 8)  # channels last, as d
 
 
 def test_results_outlive_inputs_and_inputs_are_let_go(rng: np.random.Generator) -> None:
@@ -245,6 +259,19 @@ def test_shapes_and_layouts_that_do_not_fit() -> None:
         arrays.scale_tangents(np.ones((2, 3, 8))[..., ::2], d)
     with pytest.raises(ValueError, match=r"d has its d\[b\] in another memory order"):
         arrays.scale_tangents(np.ones((2, 3, 4, 5)), np.ones((3, 5, 4)).transpose(0, 2, 1))
+    image, style = np.ones((3, 4, 5)), np.ones((3, 4))
+    with pytest.raises(ValueError, match=r"got tx \[2, 3, 4, 5\], x \[3, 4, 5\] and s \[3, 5\]"):
+        arrays.modulate_tangents(np.ones((2, 3, 4, 5)), image, np.ones((3, 5)), np.ones((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"ts must be \[L, B, C\] of tx \[2, 3, 4, 5\], got \[2, 3, 5\]"):
+        arrays.modulate_tangents(np.ones((2, 3, 4, 5)), image, style, np.ones((2, 3, 5)))
+    with pytest.raises(ValueError, match="u and x are not both contiguous or both channels last"):
+        arrays.modulate_cotangents(np.ones((2, 3, 5, 4)).transpose(0, 1, 3, 2), image, style)
+    with pytest.raises(ValueError, match="g has 6 taps along x, more than the padded x has numbers; pad more"):
+        arrays.upfirdn2d(image[None], np.ones((1, 6)))
+    with pytest.raises(ValueError, match=r"must be at least 1, got up \[1, 0\]"):
+        arrays.upfirdn2d(image[None], np.ones((1, 1)), up=(1, 0))
+    with pytest.raises(ValueError, match="x is neither contiguous nor channels last"):
+        arrays.upfirdn2d(image.transpose(1, 0, 2)[None], np.ones((1, 1)))
     with pytest.raises(ValueError, match="activation: x has gaps"):
         arrays.activation(d[:, ::2], "relu")
     with pytest.raises(ValueError, match="seed must be >= 0, got -1"):
@@ -267,6 +294,8 @@ def test_outputs_that_do_not_fit() -> None:
         arrays.gram(t, out=np.lib.stride_tricks.as_strided(np.empty(4), (2, 4, 4), (0, 0, 8)))
     with pytest.raises(ValueError, match=r"activation: out\[1\] must be laid out like x"):
         arrays.activation(d, "relu", out=(np.empty((3, 4)), np.empty((4, 3)).T))
+    with pytest.raises(ValueError, match="upfirdn2d: out must be laid out like x"):
+        arrays.upfirdn2d(t[None], np.ones((1, 1)), out=np.empty((1, 3, 4, 2)).transpose(0, 3, 1, 2))
 
 
 def test_outputs_that_share_memory() -> None:
