@@ -12,6 +12,8 @@ record writes the ratios to reference/<device>.csv; compare says which are worse
 spread, and exits with 1 if any is (with 2 where there is nothing to compare with).
 
 The raw ops are timed; the Python functions with their derivative rules cost some 50 microseconds more a call.
+--backend emulated-forward runs the CUDA kernels in the emulator (tests/emulator), over the small rows: its times
+say what a kernel costs the tests, nothing about a GPU.
 """
 
 import argparse
@@ -27,10 +29,11 @@ import torch
 from benchmarks.kernels import device, reference
 from benchmarks.kernels.measure import Row, measure
 from benchmarks.kernels.peers import PEERS
-from tests.ops.backends import CPU, CUDA, LESSER, Backend
-from tests.ops.cases import OPS
+from tests.ops.backends import CPU, CUDA, EMULATED, LESSER, Backend
+from tests.ops.cases import OPS, Case
+from tests.ops.small_rows import LARGEST
 
-BACKENDS = {backend.name: backend for backend in (CPU, CUDA, *LESSER)}
+BACKENDS = {backend.name: backend for backend in (CPU, CUDA, *LESSER, *EMULATED)}
 COLUMNS = "{:<44} {:>9} {:>15} {:>9} {:>8} {:>8} {:>9} {:>9} {:>7} {:>7} {:>7}"
 HEADINGS = (
     "row",
@@ -65,10 +68,17 @@ def show(row: Row) -> None:
     )
 
 
+def cases(op: str, backend: Backend) -> list[Case]:
+    """The perf rows; in the emulator, where those would take hours, the small ones."""
+    if backend in EMULATED:
+        return [case for case in OPS[op].cases if 0 < case.bytes <= LARGEST]
+    return [case for case in OPS[op].cases if case.perf]
+
+
 def measured(backend: Backend, names: list[str], peers: list[str]) -> list[Row]:
     def rows() -> Iterator[Row]:
         for name in names:
-            for case in (case for case in OPS[name].cases if case.perf):
+            for case in cases(name, backend):
                 row = measure(OPS[name], case, backend, tuple(peers))
                 show(row)
                 yield row
@@ -126,6 +136,8 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="also write one line for each row to this file")
     arguments = parser.parse_args()
     backend = BACKENDS[arguments.backend]
+    if backend in EMULATED and arguments.command != "run":
+        parser.error(f"{arguments.command} keeps times of a device, and the emulator is none; use run")
 
     with backend.active(seed=0):
         settings = device.settings(backend)

@@ -11,10 +11,13 @@ from tests.ops.cases.case import Inputs
 
 PEERS = ("aten", "compile", "cupy")
 
-# One call of cupy.einsum or cupy.linalg, where an op is one; ``cupy`` may be any module with its interface.
+# What CuPy's einsum or linalg do in one call; ``cupy`` may be any module with its interface.
 CUPY: dict[str, Callable[..., Any]] = {
+    "cholesky": lambda cupy, a: cupy.linalg.cholesky(a),
     "gram": lambda cupy, y: cupy.einsum("bdi,bdj->bij", y.astype("float64"), y.astype("float64")),
+    "linear_tangents": lambda cupy, t, weight, d, precision: cupy.einsum("lbi,oi,bo->lbo", t, weight, d),
     "scale_tangents": lambda cupy, t, d: cupy.einsum("l...,...->l...", t, d),
+    "symmetric_eigenvalues": lambda cupy, a, top_k: cupy.linalg.eigvalsh(a)[:, ::-1][:, :top_k],
 }
 
 

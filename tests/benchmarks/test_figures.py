@@ -47,6 +47,7 @@ def test_names_become_file_names() -> None:
 
 class NumPyAsCuPy:
     einsum = staticmethod(np.einsum)
+    linalg = np.linalg
 
 
 @pytest.mark.parametrize("name", peers.CUPY)
@@ -54,8 +55,10 @@ def test_the_peer_of_cupy_computes_the_same(name: str, seed: int) -> None:
     op = OPS[name]
     case = next(case for case in op.cases if 0 < case.bytes < 100_000)
     inputs = case.inputs(seed)
-    got = peers.CUPY[name](NumPyAsCuPy, *(x.numpy() for x in inputs))
-    torch.testing.assert_close(torch.from_numpy(got), op.composed(*inputs), rtol=1e-6, atol=1e-6)
+    got = peers.CUPY[name](NumPyAsCuPy, *(x.numpy() if isinstance(x, torch.Tensor) else x for x in inputs))
+    expected = op.composed(*inputs)
+    first = expected if isinstance(expected, torch.Tensor) else expected[0]
+    torch.testing.assert_close(torch.from_numpy(got.copy()), first, rtol=1e-4, atol=1e-4)
 
 
 def test_peers_that_do_not_apply_are_left_out(seed: int) -> None:

@@ -266,7 +266,9 @@ def test_shapes_and_layouts_that_do_not_fit() -> None:
         arrays.modulate_tangents(np.ones((2, 3, 4, 5)), image, style, np.ones((2, 3, 5)))
     with pytest.raises(ValueError, match="u and x are not both contiguous or both channels last"):
         arrays.modulate_cotangents(np.ones((2, 3, 5, 4)).transpose(0, 1, 3, 2), image, style)
-    with pytest.raises(ValueError, match="g has 6 taps along x, more than the padded x has numbers; pad more"):
+    with pytest.raises(
+        ValueError, match="g has 6 taps along x, more than the padded x has numbers; pad more"
+    ):
         arrays.upfirdn2d(image[None], np.ones((1, 6)))
     with pytest.raises(ValueError, match=r"must be at least 1, got up \[1, 0\]"):
         arrays.upfirdn2d(image[None], np.ones((1, 1)), up=(1, 0))
