@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.samplers import calibration, efficiency, figure
+from benchmarks.samplers import calibration, distinct, efficiency, figure
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parents[1] / "docs" / "images"
@@ -22,11 +22,14 @@ def main() -> None:
     command.add_argument("--figure", type=Path, default=IMAGES / "samplers-calibration.png")
     command = commands.add_parser("figure", help="the picture of efficiency.csv")
     command.add_argument("--out", type=Path, default=IMAGES / "samplers-efficiency.png")
+    commands.add_parser("distinct", help="speed of draws without replacement, beside NumPy")
     options = parser.parse_args()
     if options.command == "efficiency":
         efficiency.main(options.case, options.out)
     elif options.command == "calibration":
         calibration.main(options.out, options.figure)
+    elif options.command == "distinct":
+        distinct.main()
     else:
         figure.main(HERE / "efficiency.csv", options.out)
 

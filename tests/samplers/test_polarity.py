@@ -69,14 +69,19 @@ def test_systematic_frequencies_are_exact(rho):
     assert (np.abs(counts(draw, 40) - expected) < 1).all()
 
 
-def test_inclusion_without_replacement():
-    bank, n, repeats = log_normal_bank(6, seed=4), 2, 3000
+@pytest.mark.parametrize("label", [None, [0, 1]])
+def test_inclusion_without_replacement(label):
+    """Of all rows, and of those of class 0, which come at every second place."""
+    classes = 1 if label is None else 2
+    bank = log_normal_bank(6 * classes, seed=4, labels=np.arange(6 * classes) % classes, num_classes=classes)
+    n, repeats = 2 * classes, 3000
     sampler = PolaritySampler(bank, 1.0)
-    p = sampler.weights().numpy()
+    p = sampler.weights().numpy()[::classes]
+    p = p / p.sum()
     found = np.zeros((6, 6))
     for seed in range(repeats):
-        first, second = quiet(sampler, n, seed, replace=False).row_ids.tolist()
-        found[first, second] += 1
+        first, second = quiet(sampler, n, seed, label, replace=False).row_ids[::classes].tolist()
+        found[first // classes, second // classes] += 1
     exact = p[:, None] * p[None, :] / (1 - p[:, None])
     pairs = ~np.eye(6, dtype=bool)
     assert found[~pairs].sum() == 0

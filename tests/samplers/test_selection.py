@@ -70,10 +70,9 @@ def test_multinomial_draws_follow_the_weights_and_are_independent():
     assert chi2_contingency(pairs).pvalue > LEVEL
 
 
-def test_gumbel_top_n_is_one_draw_after_the_other():
+def test_without_replacement_is_one_draw_after_the_other():
     weights, repeats = np.array([0.5, 0.3, 0.15, 0.05]), 20_000
-    numbers = selection.uniforms(7, 0, 4 * repeats).reshape(repeats, 4)
-    draws = [tuple(selection.gumbel_top_n(np.log(weights), row, 3)) for row in numbers]
+    draws = [tuple(selection.without_replacement(np.log(weights), 3, 7, 4 * i)) for i in range(repeats)]
     orders = list(itertools.permutations(range(4), 3))
     exact = [
         weights[a] * weights[b] / (1 - weights[a]) * weights[c] / (1 - weights[a] - weights[b])
@@ -85,14 +84,12 @@ def test_gumbel_top_n_is_one_draw_after_the_other():
 
 @settings(deadline=None)
 @given(log_weights, st.integers(0, 2**32), st.data())
-def test_gumbel_draws_are_distinct_and_shorter_ones_are_prefixes(log_weights, seed, data):
-    rows = len(log_weights)
-    n = data.draw(st.integers(1, rows))
+def test_draws_without_replacement_are_distinct_and_shorter_ones_are_prefixes(log_weights, seed, data):
+    n = data.draw(st.integers(1, len(log_weights)))
     m = data.draw(st.integers(1, n))
-    numbers = selection.uniforms(seed, selection.GUMBEL, rows)
-    chosen = selection.gumbel_top_n(log_weights, numbers, n)
+    chosen = selection.without_replacement(log_weights, n, seed)
     assert len(set(chosen.tolist())) == n
-    np.testing.assert_array_equal(selection.gumbel_top_n(log_weights, numbers, m), chosen[:m])
+    np.testing.assert_array_equal(selection.without_replacement(log_weights, m, seed), chosen[:m])
 
 
 @settings(deadline=None)
@@ -104,11 +101,11 @@ def test_rows_without_weight_are_never_drawn(log_weights, data):
     start = data.draw(open_unit)
     numbers = np.linspace(0, 1, n + 2)[1:-1]
     alive = int((~dead).sum())
-    keys = selection.uniforms(data.draw(st.integers(0, 99)), 0, len(log_weights))
+    seed = data.draw(st.integers(0, 99))
     for chosen in (
         selection.systematic(log_weights, start, numbers),
         selection.multinomial(log_weights, numbers),
-        selection.gumbel_top_n(log_weights, keys, alive),
+        selection.without_replacement(log_weights, alive, seed),
     ):
         assert not dead[chosen].any()
 
@@ -118,7 +115,7 @@ def test_weights_a_hundred_thousand_nats_apart():
     numbers = selection.uniforms(1, 0, 100)
     assert set(selection.systematic(log_w, 0.3, numbers)) == {3}
     assert set(selection.multinomial(log_w, numbers)) == {3}
-    np.testing.assert_array_equal(selection.gumbel_top_n(log_w, numbers[:4], 4), [3, 1, 2, 0])
+    np.testing.assert_array_equal(selection.without_replacement(log_w, 4, 1), [3, 1, 2, 0])
 
 
 @pytest.mark.parametrize("n", [1, 3, 10**6])
@@ -130,7 +127,7 @@ def test_a_number_next_to_one_stays_inside(n):
 
 
 def test_streams_share_no_numbers():
-    blocks = [selection.GUMBEL, selection.SHUFFLE, selection.MULTINOMIAL, selection.START, 0]
+    blocks = [selection.SHUFFLE, selection.MULTINOMIAL, selection.START, selection.DECISION, 0]
     numbers = [selection.uniforms(11, block, 1000) for block in blocks]
     assert len(np.unique(np.concatenate(numbers))) == 5000
     starts = sorted(blocks)

@@ -156,7 +156,7 @@ class PolaritySampler:
         log_weights, log_volume = np.empty(n), np.empty(n)
         within = [stratum.log_weights(self.rho) for stratum in strata]
         for stratum, weights in zip(strata, within, strict=True):
-            chosen = _choose(stratum, weights, seed, len(self.bank), replace, method)
+            chosen = _choose(stratum, weights, seed, replace, method)
             rows[stratum.slots] = stratum.rows[chosen]
             log_weights[stratum.slots] = weights[chosen]
             log_volume[stratum.slots] = stratum.log_volume[chosen]
@@ -184,9 +184,7 @@ class PolaritySampler:
         )
 
 
-def _choose(
-    stratum: Stratum, log_weights: Floats, seed: int, bank_rows: int, replace: bool, method: Method
-) -> Ints:
+def _choose(stratum: Stratum, log_weights: Floats, seed: int, replace: bool, method: Method) -> Ints:
     """Indices into the stratum's rows, one per slot."""
     wanted = len(stratum.slots)
     of_class = "" if stratum.label is None else f" of class {stratum.label}"
@@ -197,8 +195,7 @@ def _choose(
                 f"{wanted} draws{of_class} without replacement from {available} rows with weight: ask for "
                 f"at most {available}, draw with replacement, or build a larger bank"
             )
-        keys = selection.uniforms(seed, selection.GUMBEL, bank_rows)
-        return selection.gumbel_top_n(log_weights, keys[stratum.rows], wanted)
+        return selection.without_replacement(log_weights, wanted, seed, stratum.place)
     last = int(stratum.slots[-1])
     if method == "multinomial":
         numbers = selection.uniforms(seed, selection.MULTINOMIAL, last + 1)

@@ -4,12 +4,13 @@ Random numbers are read from the float64 stream `polarity_ext.uniform(seed, ...)
 none of which reaches into another or into block 0, where latents are drawn (a bank and a sampler may share a
 seed):
 
-    block 1  Gumbel keys, number i for the bank's i-th row
     block 2  shuffles, number i for draw i
     block 3  multinomial draws, number i for draw i
     block 4  systematic starts, number 0 for joint draws, number 1 + c for class c
     block 5  decisions, number r for row r of a law
     block 6  classes, number r for row r of a law
+
+Draws without replacement have streams of their own, those of `polarity_ext.weighted_draw`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import polarity_ext
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GUMBEL, SHUFFLE, MULTINOMIAL, START, DECISION, CLASS = (block << 56 for block in range(1, 7))
+SHUFFLE, MULTINOMIAL, START, DECISION, CLASS = (block << 56 for block in range(2, 7))
 
 
 def uniforms(seed: int, offset: int, count: int) -> Floats:
@@ -53,19 +54,19 @@ def multinomial(log_weights: Floats, numbers: Floats) -> Ints:
     return _invert(log_weights, numbers)
 
 
-def gumbel_top_n(log_weights: Floats, numbers: Floats, n: int) -> Ints:
-    """Draws without replacement: the n largest of log-weight + Gumbel noise, largest first.
+def without_replacement(log_weights: Floats, n: int, seed: int, place: int = 0) -> Ints:
+    """Distinct draws, one row after the other, each in proportion to the weights of those left.
 
-    That is the law of drawing one row after the other, each in proportion to the weights of those left
-    (Yellott 1977; Kool, van Hoof & Welling, arXiv 1903.06059), so the first m of n draws are a draw of m.
+    The rows with the n largest of log-weight + Gumbel noise, in that order (Yellott 1977; Kool, van Hoof &
+    Welling, arXiv 1903.06059), so the first m of n draws are a draw of m.
 
     Args:
         log_weights: [N], of any scale, at least n of them finite.
-        numbers: [N] in (0, 1), one per row.
+        n: at most N.
+        seed, place: row i takes number place + i of the stream.
     """
-    keys = log_weights - np.log(-np.log(numbers))
-    top = np.argpartition(keys, len(keys) - n)[len(keys) - n :]
-    return top[np.argsort(-keys[top], kind="stable")]
+    rows: Ints = polarity_ext.weighted_draw(torch.from_numpy(log_weights), n, seed, place).numpy()
+    return rows
 
 
 def _invert(log_weights: Floats, numbers: Floats) -> Ints:

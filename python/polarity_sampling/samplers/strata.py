@@ -29,6 +29,8 @@ class Stratum:
     """[m]."""
     log_ratio: Floats
     """[m], see Tilt."""
+    place: int = 0
+    """Of the first row in the order of all strata, so that no two of them share a random number of a row."""
 
     def log_weights(self, rho: float) -> Floats:
         """Log-weights [m], normalised within the stratum."""
@@ -55,7 +57,14 @@ def stratify(tilt: Tilt, labels: Ints | None, n: int) -> list[Stratum]:
         members = by_class[first:last]
         slots = np.flatnonzero(labels == label)
         strata.append(
-            Stratum(label, slots, tilt.rows[members], tilt.log_volume[members], tilt.log_ratio[members])
+            Stratum(
+                label,
+                slots,
+                tilt.rows[members],
+                tilt.log_volume[members],
+                tilt.log_ratio[members],
+                int(first),
+            )
         )
     return strata
 
