@@ -12,8 +12,8 @@ record writes the ratios to reference/<device>.csv; compare says which are worse
 spread, and exits with 1 if any is (with 2 where there is nothing to compare with).
 
 The raw ops are timed; the Python functions with their derivative rules cost some 50 microseconds more a call.
---backend emulated-forward runs the CUDA kernels in the emulator (tests/emulator), over the small rows: its times
-say what a kernel costs the tests, nothing about a GPU.
+--backend emulated-forward runs the CUDA kernels in the emulator (tests/emulator), over the small rows: its
+times say what a kernel costs the tests, nothing about a GPU.
 """
 
 import argparse

@@ -75,10 +75,20 @@ POLARITY_GLOBAL void draw_count_kernel(const uint64_t* keys, int64_t count, int 
       mine[digit] += key >= least ? 1 : 0;
     }
   }
+  // All threads' counts at once, then a warp for a digit: one barrier, not some for each digit.
+  constexpr int kEvery = kDrawDigits * kDrawBlock;
+  SHARED_ARRAY(int, every, kEvery);
 #pragma unroll
   for (int digit = 0; digit < kDrawDigits; ++digit) {
-    const int64_t sum = device::block_sum<kDrawBlock>(int64_t{mine[digit]});
-    if (threadIdx.x == 0) counts[blockIdx.x * kDrawDigits + digit] = sum;
+    every[digit * kDrawBlock + threadIdx.x] = mine[digit];
+  }
+  device::sync_block();
+  for (int digit = static_cast<int>(threadIdx.x / 32); digit < kDrawDigits;
+       digit += kDrawBlock / 32) {
+    int64_t sum = 0;
+    for (int i = device::lane(); i < kDrawBlock; i += 32) sum += every[digit * kDrawBlock + i];
+    sum = device::warp_sum(sum);
+    if (device::lane() == 0) counts[blockIdx.x * kDrawDigits + digit] = sum;
   }
 }
 
