@@ -13,7 +13,7 @@ demo: $(VENV)/.installed-demo
 	$(VENV)/bin/polarity demo
 
 test: $(VENV)/.installed-dev
-	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadgroup
+	$(RUN) -m pytest -n auto --maxprocesses 8 --dist loadgroup --durations 25
 
 # One build, run under the oldest and the newest torch (several GB of downloads).
 test-compat: $(VENV)/.installed-dev
