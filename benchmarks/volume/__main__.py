@@ -8,7 +8,7 @@ import polarity_sampling as ps
 import torch
 
 from benchmarks.volume import peers, plot, speed, study
-from benchmarks.volume.models import NAMES, latents, load
+from benchmarks.volume.models import NAMES, RESULTS, SEED, STYLEGAN2, latents, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,34 +18,42 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("study", "true errors against reported ones; resumes; writes results/study.csv"),
-        ("speed", "time per latent beside other ways, at equal error and equal spread"),
+        ("speed", "time per latent beside other ways; writes results/speed.csv"),
         ("lanczos", "stochastic Lanczos quadrature against the exact full volume"),
         ("plot", "accuracy against cost, into docs/images/volume-accuracy.png"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--models", nargs="*", default=NAMES, metavar="NAME", help="; ".join(NAMES))
+        names = [*NAMES, STYLEGAN2] if name == "speed" else NAMES
+        command.add_argument("--models", nargs="*", default=names, metavar="NAME", help="; ".join(names))
         if name == "study":
             command.add_argument("--latents", type=int, default=2000, help="of each model")
             command.add_argument("--planted", type=int, default=5, help="repeats of each planted spectrum")
-            default = Path(tempfile.gettempdir()) / "polarity-volume-study"
-            command.add_argument("--folder", type=Path, default=default, help="what is done already")
+            command.add_argument("--seed", type=int, default=SEED, help="of latents and planted operators")
+            command.add_argument("--folder", type=Path, help="what is done already (one for each seed)")
         if name == "speed":
-            command.add_argument("--top-k", type=int, default=10)
-            command.add_argument("--batch", type=int, default=64)
-            command.add_argument("--repetitions", type=int, default=5)
+            command.add_argument(
+                "--clock",
+                choices=speed.CLOCKS,
+                default="wall",
+                help="or seconds of the processor, on a machine that others use: then with OMP_NUM_THREADS=1",
+            )
     arguments = parser.parse_args()
     if arguments.command == "study":
-        arguments.folder.mkdir(parents=True, exist_ok=True)
-        study.study_planted(arguments.planted, arguments.folder)
+        seed = arguments.seed
+        folder = arguments.folder or Path(tempfile.gettempdir()) / f"polarity-volume-study-{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        study.study_planted(arguments.planted, folder, seed)
         for name in arguments.models:
-            study.study_model(name, arguments.latents, arguments.folder)
-        table = study.summarise(arguments.folder)
+            study.study_model(name, arguments.latents, folder, seed)
+        table = study.summarise(folder)
         for row in table:
             print("  ".join(str(value) for value in row.values()))
     elif arguments.command == "speed":
-        for name in arguments.models:
-            rows = speed.measure(name, arguments.top_k, arguments.batch, arguments.repetitions)
-            speed.show(name, arguments.top_k, arguments.batch, rows)
+        for case in speed.CASES:
+            if case.model in arguments.models:
+                rows = speed.measure(case, arguments.clock)
+                speed.show(rows)
+                speed.keep(rows, RESULTS / "speed.csv")
     elif arguments.command == "lanczos":
         for name in arguments.models:
             compare_lanczos(load(name))

@@ -1,4 +1,4 @@
-"""Generators of the benchmarks: those in the folder of pretrained models, and two that need none."""
+"""Generators of the benchmarks: those in the folder of pretrained models, and three that need none."""
 
 from pathlib import Path
 
@@ -6,19 +6,11 @@ import polarity_sampling as ps
 import torch
 from torch import Tensor, nn
 
+from benchmarks.jacobian.models import WORKLOADS
 from tests import shared_models
 
+STYLEGAN2 = "stylegan2_64px"  # too large for anything but its own timing
 PRETRAINED = [name for name in shared_models.NAMES if isinstance(name, str)]
-
-
-def mlp() -> ps.Generator:
-    """64-256-256-784 with ReLU, seeded weights: the network of the Jacobian benchmarks."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = nn.Sequential(
-            nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 784), nn.Tanh()
-        )
-    return ps.Generator(module.eval(), 64, name="mlp_64_256_256_784")
 
 
 class _Decaying(nn.Module):
@@ -37,21 +29,29 @@ class _Decaying(nn.Module):
         return (z + torch.tanh(z @ self.mix.T)) @ self.weight.T
 
 
+# Networks of the Jacobian benchmarks, under the names of these.
+_SHARED_WORKLOADS = {"mlp_64_256_256_784": "mlp", STYLEGAN2: "stylegan2-scaled"}
+
+
 def load(name: str) -> ps.Generator:
-    if name == "mlp_64_256_256_784":
-        return mlp()
     if name == "planted_512":
         return ps.Generator(_Decaying().eval(), 512, name=name)
+    if name in _SHARED_WORKLOADS:
+        made = WORKLOADS[_SHARED_WORKLOADS[name]].make()
+        return ps.Generator(made.module, made.latent_dim, made.base, made.num_classes, name=name)
     return shared_models.load(name)
 
 
 NAMES = ["mlp_64_256_256_784", "planted_512", *PRETRAINED]
+SEED = 2024
 
 
-def latents(generator: ps.Generator, start: int, count: int) -> tuple[Tensor, Tensor | None]:
+def latents(
+    generator: ps.Generator, start: int, count: int, seed: int = SEED
+) -> tuple[Tensor, Tensor | None]:
     """Draws `start` .. of a stream of their own, classes in turn."""
     rows = torch.arange(start, start + count)
-    z = generator.base.draw(2024, rows, generator.latent_dim)
+    z = generator.base.draw(seed, rows, generator.latent_dim)
     return z, None if generator.num_classes is None else rows % generator.num_classes
 
 

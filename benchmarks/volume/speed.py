@@ -4,114 +4,201 @@ Contenders take turns, so that a machine that slows down slows all of them; only
 error of each is measured on the same latents against float64; those that miss the wanted one are marked.
 """
 
-import statistics
+import csv
+import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
 
 import polarity_sampling as ps
 import torch
 from polarity_sampling.volume.qr import triangular_factor
+from torch import Tensor
 
+from benchmarks.kernels.timing import Spread, ratio
 from benchmarks.volume import peers
-from benchmarks.volume.models import latents, load
+from benchmarks.volume.models import PRETRAINED, STYLEGAN2, latents, load
 
 MEDIAN_ERROR = 1e-2
 SPREAD = 0.05
+FEWEST_ROUNDS = 3
+SECONDS = 90.0  # of one case; no round begins later, once there are enough
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The `top_k` leading values of `batch` latents of a model."""
+
+    model: str
+    top_k: int
+    batch: int
+
+
+CASES = (
+    Case("mlp_64_256_256_784", 10, 64),
+    Case("planted_512", 30, 16),
+    Case("face_dcgan_digiface64", 30, 4),
+    Case("face_dcgan_digiface64", 10, 4),
+    *(Case(name, 10, 16) for name in PRETRAINED if name != "face_dcgan_digiface64"),
+    Case(STYLEGAN2, 30, 1),
+)
 
 
 @dataclass(frozen=True)
 class Row:
+    """One contender in one case; `Row` is a line of results/speed.csv."""
+
+    model: str
+    K: int
+    top_k: int
+    latents: int
     contender: str
-    milliseconds: float
-    """Per latent, median of the repetitions."""
-    error: float
-    """Median of |value - truth|."""
-    spread: float
-    """Standard deviation of value - truth over latents."""
-    largest: float
-    products: float
+    ms_per_latent: str
+    """Median of the rounds."""
+    products: str
+    """Per latent, as reported by log_volume; of peers what they are known to take."""
+    median_error: str
+    """Of |value - truth|, nats."""
+    spread: str
+    """Standard deviation of value - truth over latents; empty for a single latent."""
+    largest_error: str
+    meets: str
+    best_peer_over_this: str
+    """Time of the fastest peer with a median error <= 0.01, by this one's: median of the rounds' ratios."""
+    published_over_this: str
+    """The same for the published algorithm."""
+    machine: str
 
 
-def contenders(generator: ps.Generator, top_k: int) -> list[peers.Peer]:
-    def ours(name: str, **arguments: object) -> peers.Peer:
-        def run(z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
-            return ps.log_volume(generator, z, label, top_k=top_k, **arguments).value  # type: ignore[arg-type]
+@dataclass(frozen=True)
+class _Contender:
+    name: str
+    run: Callable[[Tensor, Tensor | None], tuple[Tensor, float]]
+    """Values [B] and products per latent."""
+    is_peer: bool
 
-        return peers.Peer(name, run)
 
+def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
+    def ours(name: str, **arguments: object) -> _Contender:
+        def run(z: Tensor, label: Tensor | None) -> tuple[Tensor, float]:
+            volume = ps.log_volume(generator, z, label, top_k=case.top_k, **arguments)  # type: ignore[arg-type]
+            return volume.value, float(volume.spent.double().mean())
+
+        return _Contender(f"log_volume, {name}", run, is_peer=False)
+
+    def theirs(peer: peers.Peer, products: int) -> _Contender:
+        return _Contender(peer.name, lambda z, label: (peer.run(z, label), float(products)), is_peer=True)
+
+    dim = generator.latent_dim
+    chunked = theirs(peers.chunked_jvp(generator, case.top_k), dim)
+    published = theirs(peers.published(generator, case.top_k), peers.ROWS)
+    if case.model == STYLEGAN2:
+        # The calibration of other routes, and peers that hold 512 tangents of the network at once, take an
+        # hour and tens of gigabytes.
+        return [ours("exact", method="exact"), ours("krylov", method="krylov"), chunked, published]
     return [
-        ours("log_volume, exact", method="exact"),
-        ours("log_volume, auto"),
-        ours("log_volume, relative 0.2", tol_mode="relative", tol=0.2),
-        ours("log_volume, relative 0.05", tol_mode="relative", tol=0.05),
-        peers.chunked_jvp(generator, top_k),
-        peers.dense_svd(generator, top_k),
-        peers.stored_low_rank(generator, top_k, extra=10, power_steps=2),
-        peers.published(generator, top_k),
+        ours("exact", method="exact"),
+        ours("auto"),
+        ours("relative 0.2", tol_mode="relative", tol=0.2),
+        ours("relative 0.05", tol_mode="relative", tol=0.05),
+        chunked,
+        theirs(peers.dense_svd(generator, case.top_k), dim),
+        theirs(peers.stored_low_rank(generator, case.top_k, extra=10, power_steps=2), dim),
+        published,
     ]
 
 
-def measure(name: str, top_k: int, batch: int, repetitions: int) -> list[Row]:
-    generator = load(name)
-    top_k = min(top_k, generator.latent_dim)
-    z, label = latents(generator, 0, batch)
-    double = generator.in_dtype(torch.float64)
-    sigma = torch.linalg.svdvals(triangular_factor(ps.jacobian(double, z.double(), label).to_dense()))
-    truth = sigma[:, :top_k].log().sum(1)
-    seconds: dict[str, list[float]] = {}
-    rows = contenders(generator, top_k)
-    values = {}
-    for peer in rows:  # calibrates, captures and allocates
-        values[peer.name] = peer.run(z, label)
-    for _ in range(repetitions):
-        for peer in rows:
-            start = time.perf_counter()
-            peer.run(z, label)
-            seconds.setdefault(peer.name, []).append(time.perf_counter() - start)
+def measure(case: Case, clock: str) -> list[Row]:
+    """All contenders of a case; `clock` is "wall" or "cpu"."""
+    generator = load(case.model)
+    case = Case(case.model, min(case.top_k, generator.latent_dim), case.batch)
+    z, label = latents(generator, 0, case.batch)
+    truth = _truth(generator, z, label)[:, : case.top_k].log().sum(1)
     able = torch.isfinite(truth)
-    out = []
-    for peer in rows:
-        off = (values[peer.name] - truth)[able]
-        out.append(
+    runners = contenders(generator, case)
+    found = {c.name: c.run(z, label) for c in runners}  # calibrates, captures and allocates
+    seconds = _in_turns({c.name: lambda c=c: c.run(z, label) for c in runners}, CLOCKS[clock])
+    off = {name: (values - truth)[able] for name, (values, _) in found.items()}
+    accurate = [c.name for c in runners if c.is_peer and off[c.name].abs().median() <= MEDIAN_ERROR]
+    best = min(accurate, key=lambda name: Spread.of(seconds[name]).median, default=None)
+    machine = (
+        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {clock} time"
+    )
+
+    def over(name: str | None, this: str) -> str:
+        return "" if name is None else f"{ratio(seconds[name], seconds[this]).median:.2f}"
+
+    rows = []
+    for contender in runners:
+        name = contender.name
+        error, spread = float(off[name].abs().median()), float(off[name].std())
+        meets = ("error " if error <= MEDIAN_ERROR else "") + ("spread" if spread <= SPREAD else "")
+        rows.append(
             Row(
-                peer.name,
-                1e3 * statistics.median(seconds[peer.name]) / batch,
-                float(off.abs().median()),
-                float(off.std()),
-                float(off.abs().max()),
-                _products(generator, peer.name, top_k, z, label),
+                model=case.model,
+                K=generator.latent_dim,
+                top_k=case.top_k,
+                latents=case.batch,
+                contender=name,
+                ms_per_latent=f"{1e3 * Spread.of(seconds[name]).median / case.batch:.3g}",
+                products=f"{found[name][1]:.0f}",
+                median_error=f"{error:.1e}",
+                spread="" if spread != spread else f"{spread:.1e}",
+                largest_error=f"{float(off[name].abs().max()):.1e}",
+                meets=meets.strip(),
+                best_peer_over_this=over(best, name),
+                published_over_this=over(runners[-1].name, name),
+                machine=machine,
             )
         )
-    return out
+    return rows
 
 
-def _products(
-    generator: ps.Generator, contender: str, top_k: int, z: torch.Tensor, label: torch.Tensor | None
-) -> float:
-    """Products per latent that log_volume reports; of peers what they are known to take."""
-    if contender.startswith("published"):
-        return float(peers.ROWS)
-    if not contender.startswith("log_volume"):
-        return float(generator.latent_dim)
-    route = contender.split(", ")[1].split(" ")
-    arguments: dict[str, object] = (
-        {"method": route[0]} if len(route) == 1 else {"tol_mode": "relative", "tol": float(route[1])}
-    )
-    volume = ps.log_volume(generator, z, label, top_k=top_k, **arguments)  # type: ignore[arg-type]
-    return float(volume.spent.double().mean())
+def _truth(generator: ps.Generator, z: Tensor, label: Tensor | None) -> Tensor:
+    """Singular values [B, K] of the float64 Jacobian."""
+    dense = ps.jacobian(generator.in_dtype(torch.float64), z.double(), label).to_dense()
+    return torch.linalg.svdvals(triangular_factor(dense))
 
 
-def show(name: str, top_k: int, batch: int, rows: list[Row]) -> None:
-    print(f"\n{name}, top_k {top_k}, {batch} latents, {torch.get_num_threads()} threads")
-    heading = ("", "ms/latent", "ratio", "products", "median err", "spread", "largest", "")
-    print("{:<34} {:>10} {:>7} {:>9} {:>11} {:>9} {:>9}  {}".format(*heading))
-    accurate = [r for r in rows if not r.contender.startswith("log_volume") and r.error <= MEDIAN_ERROR]
-    best = min((r.milliseconds for r in accurate), default=float("nan"))
-    for row in rows:
-        meets = ("error " if row.error <= MEDIAN_ERROR else "") + ("spread" if row.spread <= SPREAD else "")
-        print(
-            f"{row.contender:<34} {row.milliseconds:>10.3f} {best / row.milliseconds:>6.2f}x "
-            f"{row.products:>9.0f} {row.error:>11.1e} {row.spread:>9.1e} {row.largest:>9.1e}  {meets}",
-            flush=True,
-        )
-    print(f"ratio: time of the fastest peer with a median error <= {MEDIAN_ERROR} over this one's")
+def _in_turns(calls: dict[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of each by round; a round runs every call once."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    begin = time.perf_counter()
+    rounds = 0
+    while rounds < FEWEST_ROUNDS or (rounds < 5 * FEWEST_ROUNDS and time.perf_counter() - begin < SECONDS):
+        for name, call in calls.items():
+            start = clock()
+            call()
+            seconds[name].append(clock() - start)
+        rounds += 1
+    return seconds
+
+
+def show(rows: list[Row]) -> None:
+    first = rows[0]
+    print(f"\n{first.model}, top {first.top_k} of {first.K}, {first.latents} latents; {first.machine}")
+    columns = slice(4, -1)  # the others are the same in every row
+    for line in ([f.name for f in fields(Row)], *map(astuple, rows)):
+        print(("{:<32}" + " {:>19}" * 8).format(*line[columns]), flush=True)
+
+
+def keep(rows: list[Row], path: Path) -> None:
+    """Into the table of results, in place of earlier rows of the same case."""
+    header = [f.name for f in fields(Row)]
+
+    def case_of(row: dict[str, str]) -> tuple[str, str]:
+        return row["model"], row["top_k"]
+
+    kept: list[dict[str, str]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            kept = list(csv.DictReader(file))
+    fresh = [dict(zip(header, map(str, astuple(row)), strict=True)) for row in rows]
+    replaced = {case_of(row) for row in fresh}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        writer.writerows([row for row in kept if case_of(row) not in replaced] + fresh)

@@ -34,11 +34,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def truth(generator: ps.Generator, start: int, folder: Path) -> torch.Tensor:
+def truth(generator: ps.Generator, start: int, folder: Path, seed: int) -> torch.Tensor:
     """Singular values [CHUNK, n] of the float64 Jacobian; kept."""
     path = folder / f"{generator.name}.truth.{start}.pt"
     if not path.exists():
-        z, label = latents(generator, start, CHUNK)
+        z, label = latents(generator, start, CHUNK, seed)
         double = generator.in_dtype(torch.float64)
         parts = []
         for i in range(0, CHUNK, 10):
@@ -50,15 +50,15 @@ def truth(generator: ps.Generator, start: int, folder: Path) -> torch.Tensor:
     return kept
 
 
-def study_model(name: str, count: int, folder: Path) -> None:
+def study_model(name: str, count: int, folder: Path, seed: int) -> None:
     generator = load(name)
     for start in range(0, count, CHUNK):
-        sigma = truth(generator, start, folder)
+        sigma = truth(generator, start, folder, seed)
         for route, arguments in ROUTES.items():
             path = folder / f"{name}.{route}.{start}.pt"
             if path.exists():
                 continue
-            z, label = latents(generator, start, CHUNK)
+            z, label = latents(generator, start, CHUNK, seed)
             lv = ps.log_volume(generator, z, label, **{"top_k": some_directions(generator)} | arguments)  # type: ignore[arg-type]
             clipped = torch.maximum(sigma[:, : lv.top_k], lv.floor[:, None])
             rows = [lv.value, lv.error, clipped.log().sum(1), lv.converged.double(), lv.spent.double()]
@@ -66,7 +66,7 @@ def study_model(name: str, count: int, folder: Path) -> None:
         print(f"{name}: {start + CHUNK} of {count}", flush=True)
 
 
-def study_planted(repeats: int, folder: Path) -> None:
+def study_planted(repeats: int, folder: Path, seed: int) -> None:
     """Every spectrum and condition; four operators each time, with fresh singular vectors."""
     for size, spectrum, condition in itertools.product(SIZES, SPECTRA, CONDITIONS):
         sigma = SPECTRA[spectrum](size, condition)
@@ -81,9 +81,9 @@ def study_planted(repeats: int, folder: Path) -> None:
             ]
             if not missing:
                 continue
-            matrix = planted(sigma, 4, size + 8, 1000 * repeat + size)
+            matrix = planted(sigma, 4, size + 8, 1000 * (seed + repeat) + size)
             for method, path in missing:
-                found: SingularValues = svd(matrix, top_k, method=method, seed=repeat)  # type: ignore[arg-type]
+                found: SingularValues = svd(matrix, top_k, method=method, seed=seed + repeat)  # type: ignore[arg-type]
                 value = found.values.log().sum(1)
                 rows = [
                     value,

@@ -52,11 +52,11 @@ def test_the_study_goes_on_where_it_was_and_counts(generator, tmp_path, monkeypa
     monkeypatch.setattr(study, "CONDITIONS", (1e3,))
     folder = tmp_path / "kept"
     folder.mkdir()
-    study.study_model("small", 12, folder)
-    study.study_planted(1, folder)
+    study.study_model("small", 12, folder, seed=7)
+    study.study_planted(1, folder, seed=7)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    study.study_model("small", 12, folder)
-    study.study_planted(1, folder)
+    study.study_model("small", 12, folder, seed=7)
+    study.study_planted(1, folder, seed=7)
     assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     table = {(row["model"], row["route"]): row for row in study.summarise(folder)}
     assert table["small", "exact"]["latents"] == 12
