@@ -11,6 +11,8 @@ _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
+from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
+from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
@@ -28,7 +30,9 @@ __all__ = [
     "activation",
     "build_info",
     "cholesky",
+    "floored_log_sum",
     "gaussian",
+    "gaussian_product",
     "gram",
     "kernel_table",
     "linear_tangents",

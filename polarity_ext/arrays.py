@@ -25,7 +25,9 @@ from polarity_ext.ops.activation import code_and_alpha
 __all__ = [
     "activation",
     "cholesky",
+    "floored_log_sum",
     "gaussian",
+    "gaussian_product",
     "gram",
     "modulate_cotangents",
     "modulate_tangents",
@@ -82,6 +84,45 @@ def gram(y: A, *, out: Any = None, stream: int | None = None) -> A:
         out: [B, L, L] float64, contiguous.
     """
     result: A = Caller("gram", {"y": y}, {"out": out}, stream).run()
+    return result
+
+
+def gaussian_product(
+    y: A, rows: int, seed: int, offset: int = 0, *, out: Any = None, stream: int | None = None
+) -> A:
+    """``Omega @ Y[b]``, Omega [rows, D] standard normal; see `polarity_ext.gaussian_product`.
+
+    Args:
+        y: [B, D, L], float32 or float64, any strides.
+        rows, seed, offset: >= 0.
+        out: [B, rows, L] float64, contiguous.
+    """
+    result: A = Caller("gaussian_product", {"y": y}, {"out": out}, stream).run(rows, seed, offset)
+    return result
+
+
+def floored_log_sum(
+    sigma: A,
+    floor: Any,
+    eta: Any,
+    delta: Any,
+    top_k: int | None = None,
+    *,
+    out: tuple[Any, Any, Any] = (None, None, None),
+    stream: int | None = None,
+) -> tuple[A, A, A]:
+    """Log-volumes, bounds on their errors, and ranks; see `polarity_ext.floored_log_sum`.
+
+    Args:
+        sigma: [B, n] float64, any strides.
+        floor, eta: [B] float64, contiguous.
+        delta: [B, n] float64, any strides.
+        top_k: how many are summed; default all n.
+        out: three arrays [B], float64, float64 and int64, contiguous; any may be None.
+    """
+    arguments = {"sigma": sigma, "floor": floor, "eta": eta, "delta": delta}
+    outputs = {f"out[{i}]": array for i, array in enumerate(out)}
+    result: tuple[A, A, A] = Caller("floored_log_sum", arguments, outputs, stream).run(top_k)
     return result
 
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../kernels/cholesky.h"
+#include "../kernels/floored_log_sum.h"
 #include "../kernels/gram.h"
 #include "../kernels/symmetric_eigenvalues.h"
 #include "entry.h"
@@ -77,12 +78,43 @@ py::object cholesky(Call& call) {
   return py::make_tuple(l.object(), info.object());
 }
 
+py::object floored_log_sum(Call& call, std::optional<int64_t> top_k) {
+  const Array sigma = call.input("sigma");
+  sigma.check(sigma.dtype() == Dtype::float64, "is float32; it must be float64");
+  sigma.check(sigma.dim() == 2, "must be [B, n], got " + text_of(sigma.sizes()));
+  const int64_t batch = sigma.size(0), count = sigma.size(1), summed = top_k.value_or(count);
+  const Array floor = call.input("floor"), eta = call.input("eta"), delta = call.input("delta");
+  for (const Array& one : {floor, eta}) {
+    one.check(one.dim() == 1 && one.size(0) == batch,
+              "must be [B] = [" + std::to_string(batch) + "], got " + text_of(one.sizes()));
+    check_contiguous(one);
+  }
+  delta.check(
+      delta.sizes() == sigma.sizes(),
+      "must be [B, n] as sigma is, " + text_of(sigma.sizes()) + ", got " + text_of(delta.sizes()));
+  call.check(summed >= 0 && summed <= count, "top_k must be in 0..n = " + std::to_string(count) +
+                                                 ", got " + std::to_string(summed));
+  const LogSumShape shape{batch,           count,           summed,         sigma.stride(0),
+                          sigma.stride(1), delta.stride(0), delta.stride(1)};
+  const Array value = call.output("out[0]", Dtype::float64, {batch});
+  const Array error = call.output("out[1]", Dtype::float64, {batch});
+  const Array rank = call.output("out[2]", Dtype::int64, {batch});
+  for (const Array& one : {value, error, rank}) check_contiguous(one);
+  call.run(Dtype::float64, [&](auto) {
+    POLARITY_LAUNCH(call, floored_log_sum, sigma.data<double>(), floor.data<double>(),
+                    eta.data<double>(), delta.data<double>(), shape, value.data<double>(),
+                    error.data<double>(), rank.data<int64_t>());
+  });
+  return py::make_tuple(value.object(), error.object(), rank.object());
+}
+
 }  // namespace
 
 void bind_linear_algebra(py::module_ m) {
   m.def("gram", entry(gram));
   m.def("symmetric_eigenvalues", entry(symmetric_eigenvalues));
   m.def("cholesky", entry(cholesky));
+  m.def("floored_log_sum", entry(floored_log_sum));
 }
 
 }  // namespace polarity

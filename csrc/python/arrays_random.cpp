@@ -6,6 +6,7 @@
 #include <string>
 
 #include "../kernels/gaussian.h"
+#include "../kernels/gaussian_product.h"
 #include "../kernels/uniform.h"
 #include "../kernels/weighted_draw.h"
 #include "entry.h"
@@ -27,6 +28,22 @@ py::object gaussian(Call& call, int64_t seed, int64_t offset, const Sizes& shape
   call.run(out.dtype(), [&](auto) {
     POLARITY_LAUNCH(call, gaussian, static_cast<uint64_t>(seed), static_cast<uint64_t>(offset),
                     out.data<float>(), out.count());
+  });
+  return out.object();
+}
+
+py::object gaussian_product(Call& call, int64_t count, int64_t seed, int64_t offset) {
+  check_stream_place(call, seed, offset);
+  call.check(count >= 0, "rows must be >= 0, got " + std::to_string(count));
+  const Array y = call.input("y");
+  y.check(y.dim() == 3, "must be [B, D, L], got " + text_of(y.sizes()));
+  const GramShape shape{y.size(0), y.size(1), y.size(2), y.stride(0), y.stride(1), y.stride(2)};
+  const GaussianRows rows{static_cast<uint64_t>(seed), static_cast<uint64_t>(offset), count};
+  const Array out = call.output("out", Dtype::float64, {shape.batch, count, shape.cols});
+  check_contiguous(out);
+  call.run(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    POLARITY_LAUNCH(call, gaussian_product<T>, y.data<T>(), shape, rows, out.data<double>());
   });
   return out.object();
 }
@@ -82,6 +99,7 @@ py::object weighted_draw(Call& call, int64_t n, int64_t seed, int64_t offset) {
 
 void bind_random(py::module_ m) {
   m.def("gaussian", entry(gaussian));
+  m.def("gaussian_product", entry(gaussian_product));
   m.def("uniform", entry(uniform));
   m.def("weighted_draw", entry(weighted_draw));
 }

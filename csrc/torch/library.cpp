@@ -5,7 +5,12 @@
 STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("cholesky(Tensor a) -> (Tensor, Tensor)");
   m.def("weighted_draw(Tensor log_weights, int n, int seed, int offset) -> (Tensor, Tensor)");
+  m.def(
+      "floored_log_sum(Tensor sigma, Tensor floor, Tensor eta, Tensor delta, int top_k) -> "
+      "(Tensor, "
+      "Tensor, Tensor)");
   m.def("gaussian_(Tensor(a!) out, int seed, int offset) -> ()");
+  m.def("gaussian_product(Tensor y, int rows, int seed, int offset) -> Tensor");
   m.def("uniform_(Tensor(a!) out, int seed, int offset) -> ()");
   m.def("gram(Tensor y) -> Tensor");
   m.def("normalize_tangents(Tensor t, Tensor xhat, Tensor r, bool center) -> Tensor");

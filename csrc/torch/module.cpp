@@ -30,6 +30,8 @@ constexpr KernelRow kKernels[] = {
     {"symmetric_eigenvalues", "float32 float64"},
     {"weighted_draw", "float64"},
     {"cholesky", "float32 float64"},
+    {"floored_log_sum", "float64"},
+    {"gaussian_product", "float32 float64"},
     {"mlp_tangents", "float32 float64"},
     {"modulate_tangents", "float32 float64"},
     {"modulate_cotangents", "float32 float64"},

@@ -84,6 +84,27 @@ def cholesky_ref(a: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(a, memory_format=torch.contiguous_format), info
 
 
+def floored_log_sum_ref(
+    sigma: Tensor, floor: Tensor, eta: Tensor, delta: Tensor, top_k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Value by value, with the ends of the bracket clipped and their logarithms in extended precision."""
+    rows = []
+    for values, least, off, offs in zip(*(t.cpu().numpy() for t in (sigma, floor, eta, delta)), strict=True):
+        s, d = values.astype(np.longdouble), offs.astype(np.longdouble)
+        rank = int((s > least).sum())
+        s, d = np.maximum(s[:top_k], least), d[:top_k]
+        with np.errstate(all="ignore"):
+            low = np.maximum(np.sqrt(np.maximum(s * s - d, 0)) - off, least)
+            high = np.sqrt(s * s + d) + off
+            bound = np.maximum(np.log1p((s - low) / low), np.log1p((high - s) / s))
+            bound = np.where(values[:top_k] > least, bound, np.inf)
+            bound = np.where(np.isnan(d + off), np.nan, bound)
+            rows.append((float(np.log(s).sum()), float(bound.sum()), rank))
+    value, error, ranks = zip(*rows, strict=True) if rows else ((), (), ())
+    f64, i64 = torch.float64, torch.int64
+    return torch.tensor(value, dtype=f64), torch.tensor(error, dtype=f64), torch.tensor(ranks, dtype=i64)
+
+
 def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     """Correctly rounded: a product of two float32 is exact in float64."""
     return (t.double() * d.double()).to(t.dtype)

@@ -20,6 +20,8 @@ SCHEMAS = (
     "symmetric_eigenvalues",
     "weighted_draw",
     "cholesky",
+    "floored_log_sum",
+    "gaussian_product",
     "mlp_tangents",
     "modulate_tangents",
     "modulate_cotangents",

@@ -7,6 +7,8 @@ the benchmark (``python -m benchmarks.kernels``). A new op is a new file here an
 from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.cholesky import CHOLESKY
+from tests.ops.cases.floored_log_sum import FLOORED_LOG_SUM
+from tests.ops.cases.gaussian_product import GAUSSIAN_PRODUCT
 from tests.ops.cases.gram import GRAM
 from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
@@ -33,6 +35,8 @@ OPS = {
         SYMMETRIC_EIGENVALUES,
         WEIGHTED_DRAW,
         CHOLESKY,
+        FLOORED_LOG_SUM,
+        GAUSSIAN_PRODUCT,
         MLP_TANGENTS,
         MODULATE_TANGENTS,
         MODULATE_COTANGENTS,
