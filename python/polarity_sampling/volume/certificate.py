@@ -5,8 +5,9 @@ the products, sums and the eigensolver), and the Jacobian itself was computed wi
 inequality its singular values are off by at most eta >= ||Delta J||_2.
 """
 
-import torch
 from torch import Tensor
+
+import polarity_ext
 
 
 def log_volume_and_error(
@@ -28,14 +29,7 @@ def log_volume_and_error(
         value [N]: sum of log max(sigma_i, floor). error [N]: inf where one sigma_i is at or below the floor,
         NaN where eta or delta is (an imported bank does not know them).
     """
-    floor = floor[:, None]
-    delta = delta[:, None] if delta.ndim == 1 else delta
-    clipped = torch.maximum(singular_values, floor)
-    least = torch.sqrt(torch.clamp(clipped.square() - delta, min=0.0)) - eta[:, None]
-    most = torch.sqrt(clipped.square() + delta) + eta[:, None]
-    below = torch.log(clipped / torch.maximum(least, floor))
-    above = torch.log(most / clipped)
-    error = torch.maximum(below, above)
-    error = torch.where(singular_values > floor, error, torch.inf)
+    delta = delta[:, None].expand_as(singular_values) if delta.ndim == 1 else delta
     # A latent whose generator is constant has floor 0: its volume is zero, its logarithm -inf.
-    return torch.log(clipped).sum(1), torch.where(torch.isnan(least), torch.nan, error).sum(1)
+    value, error, _ = polarity_ext.floored_log_sum(singular_values, floor, eta, delta)
+    return value, error

@@ -25,7 +25,7 @@ class Spectrum:
     @property
     def rank(self) -> Tensor:
         """[B] int64: how many of the m lie above the floor."""
-        return (self.singular_values > self.floor[:, None]).sum(1)
+        return polarity_ext.floored_log_sum(self.singular_values, self.floor, self.eta, self.delta)[2]
 
     def leading(self, top_k: int) -> "Spectrum":
         """The k largest alone."""
