@@ -1,11 +1,11 @@
-"""`python -m benchmarks.samplers efficiency | calibration | figure`: measure, and draw what was measured."""
+"""`python -m benchmarks.samplers COMMAND`: measure samplers, and draw what was measured."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from benchmarks.samplers import calibration, distinct, efficiency, figure
+from benchmarks.samplers import calibration, distinct, efficiency, figure, online, warm_start
 
 HERE = Path(__file__).parent
 IMAGES = HERE.parents[1] / "docs" / "images"
@@ -23,6 +23,9 @@ def main() -> None:
     command = commands.add_parser("figure", help="the picture of efficiency.csv")
     command.add_argument("--out", type=Path, default=IMAGES / "samplers-efficiency.png")
     commands.add_parser("distinct", help="speed of draws without replacement, beside NumPy")
+    commands.add_parser("online", help="price of accepting latents by the volumes seen so far")
+    command = commands.add_parser("warm_start", help="Krylov from the parent's singular vectors")
+    command.add_argument("--generator", action="append", default=[], choices=warm_start.GENERATORS)
     options = parser.parse_args()
     if options.command == "efficiency":
         efficiency.main(options.case, options.out)
@@ -30,6 +33,10 @@ def main() -> None:
         calibration.main(options.out, options.figure)
     elif options.command == "distinct":
         distinct.main()
+    elif options.command == "online":
+        online.main()
+    elif options.command == "warm_start":
+        warm_start.main(options.generator)
     else:
         figure.main(HERE / "efficiency.csv", options.out)
 

@@ -6,14 +6,15 @@ For every sampler, law and rho: a fresh bank (or run) for each seed, at most ESS
 tests of the draws: Kolmogorov-Smirnov, chi-square, maximum mean discrepancy. A right sampler is rejected at
 5% in about 5% of the seeds; `allowed` is what chance exceeds once in 10^4 studies. At a third of the bank,
 the way the recipe is used, draws share the bank's chance deviations, which alone widens variances by
-1 + n / ESS: there the recipe must be compared with our sampler at the same n.
+1 + n / ESS: there the recipe must be compared with our sampler at the same n. "SMC islands" are 200 islands
+of one run, which share a surrogate, in place of the seeds.
 """
 
 from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,15 @@ from tests.samplers.known_laws import (
     rejections_allowed,
 )
 
-SEEDS, ROWS = 200, 1500
+SEEDS, ROWS, ISLAND = 200, 1500, 32
 COLOURS = (INK, "#1f5fa8", "#b8322a", "#8a8a8a", "#e08a3c")
 Draw = Callable[[KnownLaw, float, int], Tensor]
+Draws = Callable[[KnownLaw, float], Iterator[Tensor]]
+
+
+def of_seeds(draw: Draw) -> Draws:
+    """One draw for each seed."""
+    return lambda known, rho: (draw(known, rho, seed) for seed in range(SEEDS))
 
 
 def bank(method: str, share: float | None = None) -> Draw:
@@ -55,12 +62,22 @@ def bank(method: str, share: float | None = None) -> Draw:
 
 
 def smc(known: KnownLaw, rho: float, seed: int) -> Tensor:
+    return _population(known, rho, seed, Settings(particles=256, islands=4, surrogate=False), 64)
+
+
+def islands(known: KnownLaw, rho: float) -> Iterator[Tensor]:
+    """The islands of one run with its surrogate, which they share."""
+    settings = Settings(particles=SEEDS * ISLAND, islands=SEEDS)
+    return iter(_population(known, rho, 0, settings, SEEDS * ISLAND).reshape(ISLAND, SEEDS, 2).unbind(1))
+
+
+def _population(known: KnownLaw, rho: float, seed: int, settings: Settings, n: int) -> Tensor:
+    """n draws of a settled run; islands take turns."""
     target = Target(known.law, 2, rho, lambda z, label: known.log_volume(z.double()))
-    settings = Settings(particles=256, islands=4, surrogate=False)
     state = init(target, seed, settings)
     while not state.thin:
         state = step(target, state, settings)
-    return target.latents(take(target, state, settings, 64)[0].x)
+    return target.latents(take(target, state, settings, n)[0].x)
 
 
 def recipe(share: float | None) -> Draw:
@@ -75,21 +92,22 @@ def recipe(share: float | None) -> Draw:
     return draw
 
 
-STUDIES: list[tuple[str, Draw, list[KnownLaw]]] = [
-    ("bank, systematic", bank("systematic"), [*KNOWN, LARGE]),
-    ("bank, multinomial", bank("multinomial"), [KNOWN[1], GAUSSIAN]),
-    ("SMC", smc, [KNOWN[1], GAUSSIAN]),
-    ("published recipe", recipe(None), [GAUSSIAN, LARGE]),
-    ("bank, systematic, a third of it", bank("systematic", 1 / 3), [GAUSSIAN]),
-    ("published recipe, a third of the bank", recipe(1 / 3), [GAUSSIAN]),
+STUDIES: list[tuple[str, Draws, list[KnownLaw]]] = [
+    ("bank, systematic", of_seeds(bank("systematic")), [*KNOWN, LARGE]),
+    ("bank, multinomial", of_seeds(bank("multinomial")), [KNOWN[1], GAUSSIAN]),
+    ("SMC", of_seeds(smc), KNOWN),
+    ("SMC islands", islands, [KNOWN[1], GAUSSIAN]),
+    ("published recipe", of_seeds(recipe(None)), [GAUSSIAN, LARGE]),
+    ("bank, systematic, a third of it", of_seeds(bank("systematic", 1 / 3)), [GAUSSIAN]),
+    ("published recipe, a third of the bank", of_seeds(recipe(1 / 3)), [GAUSSIAN]),
 ]
 
 
-def study(draw: Draw, known: KnownLaw, rho: float) -> np.ndarray:
+def study(draws: Draws, known: KnownLaw, rho: float) -> np.ndarray:
     """p-values [3, seeds]: KS, chi-square, MMD."""
     pvalues = []
-    for seed in range(SEEDS):
-        uniforms = known.uniforms(draw(known, rho, seed), rho)
+    for seed, drawn in enumerate(draws(known, rho)):
+        uniforms = known.uniforms(drawn, rho)
         discrepancy = mmd(uniforms[:100], np.random.default_rng(seed))  # its price is quadratic
         pvalues.append((ks(uniforms), chi_square(uniforms), discrepancy))
     return np.array(pvalues).T
@@ -120,10 +138,10 @@ def main(out: Path, figure: Path) -> None:
         writer.writerow(
             ["sampler", "law", "rho", "test", "rejected_at_5_percent", "allowed", "p_of_p_values"]
         )
-        for name, draw, laws in STUDIES:
+        for name, draws, laws in STUDIES:
             for known in laws:
                 for rho in RHOS:
-                    found = study(draw, known, rho)
+                    found = study(draws, known, rho)
                     curves[name, known.name, rho] = found[0]
                     for test, pvalues in zip(("KS", "chi-square", "MMD"), found, strict=True):
                         # MMD's p-values are multiples of 1/100, chi-square's discrete: only KS is uniform.

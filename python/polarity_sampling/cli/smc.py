@@ -73,7 +73,7 @@ def _show(diagnostics: SMCDiagnostics, sampler: SMCSampler) -> None:
     rows = {
         "draws": f"{diagnostics.n:,}, rho={sampler.rho:g}, top_k={sampler.top_k or 'all'}",
         "ESS": f"{diagnostics.ess:,.1f}",
-        "log-volumes": f"{diagnostics.evaluations:,} computed",
+        "log-volumes": f"{diagnostics.evaluations:,} computed, {diagnostics.screenings:,} more roughly",
         "ladder": " -> ".join(f"{rung.rho:.2g}" for rung in diagnostics.ladder),
         "unique ancestors": f"{diagnostics.unique_ancestors:,}",
         "R-hat": f"{volume.r_hat:.3f} of the log-volume over {sampler.settings.islands} islands",

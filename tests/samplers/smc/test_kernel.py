@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from polarity_sampling.laws import Ball, Sphere, TruncatedNormal, Uniform
-from polarity_sampling.samplers.smc.kernel import sweep
+from polarity_sampling.samplers.smc.kernel import ROUGH_MOVES, sweep
 from polarity_sampling.samplers.smc.state import Points, State, Stream
 from scipy.stats import chisquare, ks_2samp, kstest
 
-from .toys import by_class, ignorant_surrogate, linear, normal_cdf, square, target
+from .toys import by_class, ignorant_surrogate, linear, normal_cdf, rough, square, target
 
 LEVEL = 1e-5
 N = 2000
@@ -36,19 +36,30 @@ def swept(wanted, state, times=4):
     return state, records
 
 
-@pytest.mark.parametrize("screened", [False, True])
+def halves(z, label):
+    """A summary: something that is known of a latent, and no help."""
+    return 0.5 * z[:, :2]
+
+
+SCREENS = [None, {}, {"rough": rough}, {"rough": rough, "summary": halves}]
+
+
+@pytest.mark.parametrize("screens", SCREENS, ids=["none", "surrogate", "rough", "rough and summary"])
 @pytest.mark.parametrize("rho", [-1.0, -0.3, 0.0, 0.5, 1.0, 2.0])
-def test_a_shifted_normal_stays_one(rho, screened, seed):
-    wanted = target(linear, rho)
+def test_a_shifted_normal_stays_one(rho, screens, seed):
+    wanted = target(linear, rho, **(screens or {}))
     mean = rho * torch.tensor([1.5, -1.0, 0.0])
     x = torch.randn(N, 3, generator=torch.Generator().manual_seed(seed)).double() + mean
-    surrogate = ignorant_surrogate(wanted, seed) if screened else None
+    surrogate = None if screens is None else ignorant_surrogate(wanted, seed)
     state, records = swept(wanted, state_at(wanted, x, seed=seed, surrogate=surrogate))
     assert ((state.points.x != x).any(1)).double().mean() > 0.3
     for i in range(3):
         assert kstest(normal_cdf(state.points.x[:, i], float(mean[i])), "uniform").pvalue > LEVEL
-    if screened:
+    if screens is not None:
         assert all(0 < record.inner_acceptance <= 1 for record in records)
+    if wanted.rough is not None:
+        assert all(0 < record.rough_acceptance <= 1 for record in records)
+        assert state.screenings == len(records) * (1 + ROUGH_MOVES) * N
 
 
 def test_without_the_exact_decision_the_surrogate_would_be_believed(seed):
@@ -83,18 +94,29 @@ def test_other_laws(law, seed):
         assert ks_2samp(before[:, i].numpy(), after[:, i].numpy()).pvalue > LEVEL
 
 
-@pytest.mark.parametrize("screened", [False, True])
-def test_classes_mix_in_proportion(screened, seed):
-    wanted = target(by_class, 0.7, classes=(0, 1, 2))
+@pytest.mark.parametrize("screens", SCREENS[:3], ids=["none", "surrogate", "rough"])
+def test_classes_mix_in_proportion(screens, seed):
+    wanted = target(by_class, 0.7, classes=(0, 1, 2), **(screens or {}))
     share = np.exp(0.7 * np.arange(3.0))
     share /= share.sum()
     rng = np.random.default_rng(seed)
     label = torch.from_numpy(rng.choice(3, size=N, p=share))
     x = torch.from_numpy(rng.standard_normal((N, 3))) + 0.7 * torch.tensor([1.5, -1.0, 0.0])
-    surrogate = ignorant_surrogate(wanted, seed) if screened else None
+    surrogate = None if screens is None else ignorant_surrogate(wanted, seed)
     state, _ = swept(wanted, state_at(wanted, x, label, seed=seed, surrogate=surrogate), times=8)
     assert (state.points.label != label).any()
     assert chisquare(np.bincount(state.points.label.numpy(), minlength=3), N * share).pvalue > LEVEL
+
+
+def test_without_the_exact_decision_the_rough_log_volume_would_be_believed(seed):
+    wanted = target(linear, 1.0, rough=rough)
+    misled = dataclasses.replace(wanted, evaluate=rough)
+    x = torch.randn(N, 3, generator=torch.Generator().manual_seed(seed)).double()
+    x += torch.tensor([1.5, -1.0, 0.0])
+    state, _ = swept(
+        misled, state_at(misled, x, seed=seed, surrogate=ignorant_surrogate(wanted, seed)), times=6
+    )
+    assert kstest(normal_cdf(state.points.x[:, 2]), "uniform").pvalue < LEVEL
 
 
 def test_a_class_that_was_asked_for_stays(seed):

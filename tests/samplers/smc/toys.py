@@ -23,8 +23,13 @@ def by_class(z, label):
     return label.double() + linear(z, label)
 
 
-def target(evaluate=linear, rho=1.0, dim=3, law: Law | None = None, classes=None) -> Target:
-    return Target(law or Normal(), dim, rho, evaluate, classes)
+def rough(z, label):
+    """A wrong guess of `linear`, by about one nat."""
+    return linear(z, label) + (2.0 * z[:, 0].double()).sin() + 0.5 * z[:, 2].double()
+
+
+def target(evaluate=linear, rho=1.0, dim=3, law: Law | None = None, classes=None, **screens) -> Target:
+    return Target(law or Normal(), dim, rho, evaluate, classes, **screens)
 
 
 def ignorant_surrogate(wanted: Target, seed: int) -> Surrogate:
@@ -32,7 +37,7 @@ def ignorant_surrogate(wanted: Target, seed: int) -> Surrogate:
     x = torch.randn(500, wanted.reference_dim, dtype=torch.float64, generator=torch.manual_seed(seed))
     label = None if wanted.classes is None else torch.arange(500) % wanted.label_count
     volume = wanted.log_volume(x, label)
-    return fit(wanted.latents(x), label, volume.roll(1) + volume, wanted.label_count, seed, None)
+    return fit(wanted.features(x, label), label, volume.roll(1) + volume, wanted.label_count, seed, None)
 
 
 def normal_cdf(x, mean=0.0, std=1.0):

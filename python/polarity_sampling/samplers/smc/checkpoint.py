@@ -19,10 +19,10 @@ from polarity_sampling.errors import SamplingError
 from polarity_sampling.samplers.smc.state import Points, Rung, State, Stream
 from polarity_sampling.samplers.smc.surrogate import Surrogate
 
-FORMAT = 1
+FORMAT = 2
 _SCALARS = (
-    "rho", "sweeps", "size", "frozen", "thin", "correlation", "moves", "accepted", "evaluations", "excluded",
-    "cursor",
+    "rho", "sweeps", "size", "frozen", "thin", "correlation", "moves", "accepted", "evaluations",
+    "screenings", "excluded", "cursor",
 )  # fmt: skip
 _POINTS = ("points", "anchor", "seen")
 

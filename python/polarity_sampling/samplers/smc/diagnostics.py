@@ -30,6 +30,8 @@ class Agreement:
 class SMCDiagnostics(Diagnostics):
     """Figures of a run. `ess` is n · (1 - r) / (1 + r) with r = `correlation`."""
 
+    screenings: int
+    """Rough log-volumes spent beside the exact ones, each a third of their products at most."""
     correlation: float
     """Between a particle's successive draws, the larger of that of log-volumes and that of latents."""
     acceptance: float

@@ -1,10 +1,13 @@
-"""The Markov kernel: pCN proposals, screened by the surrogate, decided by the exact log-volume.
+"""The Markov kernel: pCN proposals, screened by cheaper guesses, decided by the exact log-volume.
 
-One sweep takes every particle through a chain of pCN moves that follows the *guessed* density, then accepts
-or rejects the end of that chain by what the guess got wrong. The inner chain is reversible for the guessed
-law, so the outer decision makes the whole reversible for the exact one (surrogate transitions: Liu, Monte
-Carlo Strategies in Scientific Computing, 2001, section 9.4.3; with one inner move this is the delayed
-acceptance of Christen & Fox, 2005). Base densities never enter: the moves leave the base law invariant.
+Three chains within each other. The innermost makes pCN moves that follow the surrogate's guess of the
+density. Its end is a proposal to the middle one, which follows the rough log-volume and decides by what the
+surrogate got wrong; the end of that is the proposal to the outer one, which decides by what the rough
+log-volume got wrong. Each chain is reversible for the law that it follows, so each decision makes the whole
+reversible for the next better one, and the last for the exact one (surrogate transitions: Liu, Monte Carlo
+Strategies in Scientific Computing, 2001, section 9.4.3; with one inner move this is the delayed acceptance of
+Christen & Fox, 2005). Where there is no rough log-volume the exact one takes its place; without a surrogate
+it decides on every pCN move. Base densities never enter: the moves leave the base law invariant.
 """
 
 from __future__ import annotations
@@ -15,9 +18,12 @@ import torch
 from torch import Tensor
 
 from polarity_sampling.samplers.smc.state import Points, State, Stream
-from polarity_sampling.samplers.smc.target import Target
+from polarity_sampling.samplers.smc.surrogate import Surrogate
+from polarity_sampling.samplers.smc.target import Evaluate, Target
 
-INNER_MOVES = 32
+# Moves of the inner and of the middle chain. More would go farther for one exact log-volume, but a rough one
+# costs products, too, and a guess a forward pass.
+INNER_MOVES, ROUGH_MOVES = 8, 6
 # Share of inner moves that also draw a new class, where the target leaves the class free.
 NEW_CLASS = 0.1
 
@@ -30,6 +36,8 @@ class Sweep:
     excluded: int
     acceptance: float
     """Of exact decisions, over the particles whose inner chain moved; 0 if none did."""
+    rough_acceptance: float
+    """Of decisions by the rough log-volume; 1 without one."""
     inner_acceptance: float
     """Of the surrogate's decisions; 1 without a surrogate."""
     accepted: int
@@ -37,20 +45,42 @@ class Sweep:
     """Every point whose exact log-volume was computed and is known."""
 
 
+@dataclass(frozen=True)
+class _Proposal:
+    """Where chains end that follow a guess."""
+
+    x: Tensor
+    label: Tensor | None
+    moved: Tensor
+    """bool [n]: not where they began."""
+    gain: Tensor
+    """rho times the guess at the end, less that at the beginning."""
+    stream: Stream
+    inner_acceptance: float = 1.0
+    rough_acceptance: float = 1.0
+    screenings: int = 0
+
+
 def sweep(target: Target, state: State) -> tuple[State, Sweep]:
     """One proposal for every particle: invariant for target.law · vol^state.rho."""
     old = state.points
-    x, label, gain, inner_acceptance, stream = _propose(target, state)
-    moved = (x != old.x).any(1)
-    if label is not None and old.label is not None:
-        moved |= label != old.label
+    if state.surrogate is None:
+        x, label, stream = _walk(target, old.x, old.label, state.size, state.stream)
+        everyone, nothing = torch.ones(len(old), dtype=torch.bool), torch.zeros(len(old), dtype=torch.float64)
+        end = _Proposal(x, label, everyone, nothing, stream)
+    elif target.rough is None:
+        end = _by_surrogate(target, state.surrogate, state, old.x, old.label, state.stream)
+    else:
+        end = _by_rough(target, target.rough, state.surrogate, state)
+    moved = end.moved
     log_volume = old.log_volume.clone()
     if moved.any():
-        log_volume[moved] = target.log_volume(x[moved], None if label is None else label[moved])
-    uniform, stream = stream.uniform(len(old))
+        label = None if end.label is None else end.label[moved]
+        log_volume[moved] = target.log_volume(end.x[moved], label)
+    uniform, stream = end.stream.uniform(len(old))
     # NaN, below the noise floor, compares false: rejected.
-    accept = moved & (uniform.log() < state.rho * (log_volume - old.log_volume) - gain)
-    proposed = Points(x, label, log_volume)
+    accept = moved & (uniform.log() < state.rho * (log_volume - old.log_volume) - end.gain)
+    proposed = Points(end.x, end.label, log_volume)
     points = _where(accept, proposed, old)
     known = moved & log_volume.isfinite()
     evaluations, accepted = int(moved.sum()), int(accept.sum())
@@ -58,7 +88,8 @@ def sweep(target: Target, state: State) -> tuple[State, Sweep]:
         evaluations=evaluations,
         excluded=evaluations - int(known.sum()),
         acceptance=accepted / max(1, evaluations),
-        inner_acceptance=inner_acceptance,
+        rough_acceptance=end.rough_acceptance,
+        inner_acceptance=end.inner_acceptance,
         accepted=accepted,
         evaluated=proposed[known],
     )
@@ -68,29 +99,59 @@ def sweep(target: Target, state: State) -> tuple[State, Sweep]:
         points=points,
         sweeps=state.sweeps + 1,
         evaluations=state.evaluations + evaluations,
+        screenings=state.screenings + end.screenings,
         excluded=state.excluded + record.excluded,
     )
     return state, record
 
 
-def _propose(target: Target, state: State) -> tuple[Tensor, Tensor | None, Tensor, float, Stream]:
-    """The ends of the inner chains: x, label, the guessed gain in log-density, acceptance, stream."""
-    stream, x, label = state.stream, state.points.x, state.points.label
-    if state.surrogate is None:
-        x, label, stream = _walk(target, x, label, state.size, stream)
-        return x, label, torch.zeros(len(x), dtype=torch.float64), 1.0, stream
-    first = guess = state.surrogate(target.latents(x), label)
+def _by_rough(target: Target, rough: Evaluate, surrogate: Surrogate, state: State) -> _Proposal:
+    """Chains that follow the rough log-volume."""
+    x, label, stream = state.points.x, state.points.label, state.stream
+    first = value = rough(target.latents(x), label)
+    moved = torch.zeros(len(x), dtype=torch.bool)
+    accepted, inner = 0, 0.0
+    for _ in range(ROUGH_MOVES):
+        end = _by_surrogate(target, surrogate, state, x, label, stream)
+        # Of those that have not moved as well: batches of one size need no new preparation.
+        new_value = rough(target.latents(end.x), end.label)
+        uniform, stream = end.stream.uniform(len(x))
+        accept = end.moved & (uniform.log() < state.rho * (new_value - value) - end.gain)
+        x = torch.where(accept[:, None], end.x, x)
+        label = None if label is None or end.label is None else torch.where(accept, end.label, label)
+        value = torch.where(accept, new_value, value)
+        moved |= accept
+        accepted, inner = accepted + int(accept.sum()), inner + end.inner_acceptance
+    return _Proposal(
+        x=x,
+        label=label,
+        moved=moved,
+        gain=state.rho * (value - first),
+        stream=stream,
+        inner_acceptance=inner / ROUGH_MOVES,
+        rough_acceptance=accepted / (ROUGH_MOVES * len(x)),
+        screenings=(ROUGH_MOVES + 1) * len(x),
+    )
+
+
+def _by_surrogate(
+    target: Target, surrogate: Surrogate, state: State, x: Tensor, label: Tensor | None, stream: Stream
+) -> _Proposal:
+    """Chains from x that follow the surrogate."""
+    first = guess = surrogate(target.features(x, label), label)
+    moved = torch.zeros(len(x), dtype=torch.bool)
     accepted = 0
     for _ in range(INNER_MOVES):
         y, new_label, stream = _walk(target, x, label, state.size, stream)
-        new_guess = state.surrogate(target.latents(y), new_label)
+        new_guess = surrogate(target.features(y, new_label), new_label)
         uniform, stream = stream.uniform(len(x))
         accept = uniform.log() < state.rho * (new_guess - guess)
         x = torch.where(accept[:, None], y, x)
         label = None if label is None or new_label is None else torch.where(accept, new_label, label)
         guess = torch.where(accept, new_guess, guess)
+        moved |= accept
         accepted += int(accept.sum())
-    return x, label, state.rho * (guess - first), accepted / (INNER_MOVES * len(x)), stream
+    return _Proposal(x, label, moved, state.rho * (guess - first), stream, accepted / (INNER_MOVES * len(x)))
 
 
 def _walk(

@@ -21,7 +21,9 @@ from polarity_sampling.samplers.exact import ExactLogVolume
 from polarity_sampling.samplers.protocol import Label
 from polarity_sampling.samplers.smc import checkpoint as on_disk
 from polarity_sampling.samplers.smc.diagnostics import SMCDiagnostics, SMCDraw, agreement, worst
+from polarity_sampling.samplers.smc.rough import RoughLogVolume
 from polarity_sampling.samplers.smc.state import State
+from polarity_sampling.samplers.smc.summary import Summary
 from polarity_sampling.samplers.smc.target import Target
 from polarity_sampling.samplers.smc.tempering import Settings, init, step, take
 from polarity_sampling.samplers.strata import requested_labels
@@ -44,8 +46,9 @@ class SMCSampler:
         particles: N, latents moved together.
         islands: groups of particles, a divisor of N, that are independent of each other apart from shared
             tuning, so that their agreement can be checked.
-        surrogate: learn a cheap guess of the log-volume on the way, which screens proposals. The target is
-            the same without; draws cost several times more.
+        surrogate: screen proposals by cheaper guesses: one that is learned on the way from latents and their
+            samples, and, where a third of all products or less suffice for one, a rough log-volume along
+            directions that latents share. The target is the same without; draws cost several times more.
         tol: wanted error of a log-volume, nats.
         memory: budget of the Jacobian products.
 
@@ -85,6 +88,8 @@ class SMCSampler:
         self.top_k = auto_top_k(self.generator, memory=memory) if top_k == "auto" else top_k
         self.settings = Settings(particles=particles, islands=islands, surrogate=bool(surrogate))
         self._evaluate = ExactLogVolume(self.generator, self.top_k, tol, memory)
+        self._summary = Summary.of(self.generator, self.law) if surrogate else None
+        self._rough = RoughLogVolume.of(self.generator, self.top_k, self.rho, memory) if surrogate else None
         # The settled populations of the last seed asked for: a function of the seed, kept because it is dear.
         self._settled: dict[tuple[int, int | None], State] = {}
 
@@ -188,6 +193,7 @@ class SMCSampler:
             n=n,
             ess=n * (1.0 - r) / (1.0 + r),
             evaluations=sum(state.evaluations for state in populations),
+            screenings=sum(state.screenings for state in populations),
             correlation=r,
             acceptance=sum(state.accepted for state in populations) / moves if moves else math.nan,
             ladder=tuple(rung for state in populations for rung in state.ladder),
@@ -204,7 +210,9 @@ class SMCSampler:
         classes = None
         if self.generator.num_classes is not None:
             classes = tuple(range(self.generator.num_classes)) if key is None else (key,)
-        return Target(self.law, self.generator.latent_dim, self.rho, self._evaluate, classes)
+        return Target(
+            self.law, self.generator.latent_dim, self.rho, self._evaluate, classes, self._summary, self._rough
+        )
 
     def _identity(self, n: int, seed: int, labels: Any) -> dict[str, Any]:
         return {

@@ -101,6 +101,8 @@ class State:
     accepted: int = 0
     evaluations: int = 0
     """Exact log-volumes computed."""
+    screenings: int = 0
+    """Rough log-volumes computed."""
     excluded: int = 0
     """Of those, how many lay below the noise floor: such latents have no density under the target."""
     ladder: tuple[Rung, ...] = ()

@@ -28,6 +28,10 @@ class Target:
     evaluate: Evaluate
     classes: tuple[int, ...] | None = None
     """Classes that a latent may have, all equally likely under p; None for an unconditional generator."""
+    summary: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    """Latents and labels -> float32 [n, m]: what else a surrogate is told of them; None: nothing."""
+    rough: Evaluate | None = None
+    """A log-volume up to a small error at a fraction of the price, finite everywhere; None: there is none."""
 
     @property
     def reference_dim(self) -> int:
@@ -41,6 +45,11 @@ class Target:
 
     def latents(self, x: Tensor) -> Tensor:
         return latents_from(self.law, x)
+
+    def features(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """What a surrogate sees of points, float32 [n, F]."""
+        z = self.latents(x)
+        return z if self.summary is None else torch.cat([z, self.summary(z, label)], 1)
 
     def log_volume(self, x: Tensor, label: Tensor | None) -> Tensor:
         return self.evaluate(self.latents(x), label)

@@ -26,8 +26,8 @@ from polarity_sampling.samplers.smc.target import Target
 from polarity_sampling.samplers.weights import MAX_EXCLUDED, effective_size, logsumexp
 
 FIRST_SIZE = 0.3
-# Acceptance aimed at: of exact decisions (0.234 is best for a random walk in many dimensions; the optimum is
-# flat, and lower where proposals lead far away), and of the surrogate's, which are free.
+# Acceptance aimed at: of exact and of rough decisions (0.234 is best for a random walk in many dimensions;
+# the optimum is flat, and lower where proposals lead far away), and of the surrogate's, which are cheap.
 ACCEPTANCE, INNER_ACCEPTANCE = 0.2, 0.25
 
 
@@ -153,7 +153,9 @@ def _settle(state: State, settings: Settings) -> State:
 
 def _adapt(state: State, done: Sweep) -> State:
     """Make the moves larger while both kinds of decision accept more than they should, else smaller."""
-    excess = min(done.acceptance - ACCEPTANCE, done.inner_acceptance - INNER_ACCEPTANCE)
+    excess = min(
+        min(done.acceptance, done.rough_acceptance) - ACCEPTANCE, done.inner_acceptance - INNER_ACCEPTANCE
+    )
     seen = state.seen.followed_by(done.evaluated) if state.seen is not None else None
     return replace(state, size=min(1.0, state.size * math.exp(excess)), seen=seen)
 
@@ -163,7 +165,7 @@ def _learn(target: Target, state: State) -> State:
         return state
     seen = state.seen
     surrogate = fit(
-        target.latents(seen.x),
+        target.features(seen.x, seen.label),
         seen.label,
         seen.log_volume,
         target.label_count,
