@@ -77,6 +77,22 @@ def test_products(name, dtype, seed):
             assert_adjoint(u, push, pull, v, tolerance)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_float64_primal_pass(name, seed):
+    """At any latent, also next to kinks: float64's masks with float32's products."""
+    generator = ARCHITECTURES[name]()
+    rows = torch.arange(3)
+    z = generator.base.draw(seed, rows, generator.latent_dim)
+    label = None if generator.num_classes is None else rows % generator.num_classes
+    V, U = probes(generator, z, label, 2, seed)
+    pushed, pulled = truth(generator, z, label, V, U)
+    J = ps.jacobian(generator, z, label, primal="float64")
+    push, pull = J @ V.float(), J.mT @ U.float()
+    assert push.dtype == pull.dtype == torch.float32
+    assert relative_error(push, pushed) < TOLERANCE[torch.float32]
+    assert relative_error(pull, pulled) < TOLERANCE[torch.float32]
+
+
 def assert_adjoint(U: Tensor, push: Tensor, pull: Tensor, V: Tensor, tolerance: float) -> None:
     """<U, J V> = <J^T U, V>, to rounding of the terms of both sums."""
     U, push, pull, V = (t.double() for t in (U, push, pull, V))

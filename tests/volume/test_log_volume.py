@@ -129,6 +129,23 @@ def test_a_kink_on_the_wrong_side_is_noticed():
     lv = ps.log_volume(module, z, top_k=2, tol=1e-3)
     assert ((lv.value - truth).abs() <= lv.error).all()
     assert lv.converged.all()
+    assert lv.recomputed.all()
+
+
+@pytest.mark.parametrize("method", ["exact", "krylov", "range_finder"])
+def test_a_float64_primal_pass_settles_kinks(method):
+    """Masks of float64, products of float32: nothing is left to go over again."""
+    z = torch.full((4, 2), 0.6)
+    truth = oracle.log_volume(oracle.dense_jacobian(ps.Generator(KinkedAt(), 2), z), 1)
+    lv = ps.log_volume(KinkedAt(), z, top_k=1, method=method, tol=1e-3, primal="float64")
+    assert ((lv.value - truth).abs() <= lv.error).all()
+    assert lv.converged.all()
+    assert not lv.recomputed.any()
+
+
+def test_refuses_another_primal():
+    with pytest.raises(ValueError, match="primal is 'float32'; expected 'working' or 'float64'"):
+        ps.log_volume(nn.Linear(3, 4), torch.randn(2, 3), primal="float32")
 
 
 @pytest.mark.parametrize("manifold", ALL, ids=lambda m: type(m).__name__)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.compiled import compiled
+from polarity_sampling.jacobian.compiled import NotCapturedError, compiled
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
+from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
 
@@ -30,6 +31,8 @@ class _Block:
     z: Tensor
     label: Tensor | None
     program: Lowered
+    double: Lowered | None
+    """The same in float64, where the primal pass is to be its."""
     residuals: list[Residual] | None = None
     graphs: dict[tuple[str, torch.Size], GraphedProgram] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,10 +41,17 @@ class _Block:
         """Made at the first product, by whichever thread comes first."""
         with self.lock:
             if self.residuals is None:
-                inputs = (self.z,) if self.label is None else (self.z, self.label)
+                program, z = self.program, self.z
+                if self.double is not None:
+                    program, z = self.double, z.double()
+                inputs = (z,) if self.label is None else (z, self.label)
                 with torch.no_grad():
-                    self.residuals = self.program.primal(*inputs)[1]
+                    residuals = program.primal(*inputs)[1]
+                self.residuals = [tuple(self._in_working(part) for part in r) for r in residuals]
             return self.residuals
+
+    def _in_working(self, part: Tensor) -> Tensor:
+        return part.to(self.z.dtype) if self.double is not None and part.is_floating_point() else part
 
 
 class CapturedRoute:
@@ -51,6 +61,7 @@ class CapturedRoute:
         memory: budget for tangents in flight, bytes.
         compute: dtype of matrix products, None for that of z.
         cuda_graph: replay recorded programs.
+        primal: whose forward pass decides masks and slopes: float64's, or that of z's precision.
 
     Raises:
         NotCapturedError: the module must go another way.
@@ -64,7 +75,9 @@ class CapturedRoute:
         memory: int,
         compute: torch.dtype | None = None,
         cuda_graph: bool = False,
+        primal: Primal = "working",
     ) -> None:
+        twin = generator.in_dtype(torch.float64) if primal == "float64" and z.dtype != torch.float64 else None
         self._cuda_graph = cuda_graph
         self._budget = memory
         self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
@@ -79,7 +92,9 @@ class CapturedRoute:
             # Powers of two, so that a few captures serve batches of every size.
             rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
             part = None if label is None else label[rows]
-            self.blocks.append(_Block(rows, z[rows], part, compiled(generator, z[rows], part, compute)))
+            program = compiled(generator, z[rows], part, compute)
+            double = None if twin is None else _same_stages(program, compiled(twin, z[rows].double(), part))
+            self.blocks.append(_Block(rows, z[rows], part, program, double))
             start = rows.stop
 
     @property
@@ -136,6 +151,14 @@ class CapturedRoute:
         parts = -(-count // size)
         for i in range(parts):
             yield slice(i * count // parts, (i + 1) * count // parts)
+
+
+def _same_stages(program: Lowered, double: Lowered) -> Lowered:
+    """`double`, if its residuals are those that the stages of `program` expect."""
+    stages, others = ([(type(link.stage), link.ops) for link in p.links] for p in (program, double))
+    if stages != others:
+        raise NotCapturedError("in float64 it runs other operations")
+    return double
 
 
 def _is_whole(result: Tensor, shape: torch.Size, probes: Tensor) -> bool:

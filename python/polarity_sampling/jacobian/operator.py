@@ -17,7 +17,14 @@ from polarity_sampling.jacobian.captured_route import CapturedRoute
 from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
 from polarity_sampling.jacobian.explain import Explanation, explain
 from polarity_sampling.jacobian.footprint import footprint
-from polarity_sampling.jacobian.precision import Precision, check_precision, compute_dtype, tensor_cores
+from polarity_sampling.jacobian.precision import (
+    Precision,
+    Primal,
+    check_precision,
+    check_primal,
+    compute_dtype,
+    tensor_cores,
+)
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
 
@@ -31,6 +38,7 @@ def jacobian(
     *,
     memory: str | int = "1GiB",
     precision: Precision = "fp32",
+    primal: Primal = "working",
     cuda_graph: bool = False,
 ) -> "JacobianOperator":
     """The Jacobian dG/dz of a generator at a batch of latents.
@@ -43,6 +51,10 @@ def jacobian(
         precision: of the multiplications of tangents by weights: "fp32" (the generator's own), "tf32" (CUDA),
             "bf16". The forward pass, with its activations, is not touched. Only where the module can be
             captured; otherwise ValueError.
+        primal: precision of the forward pass, which decides on which side of its kink an activation is:
+            that of the generator ("working"), or "float64", for one more forward pass or so; products stay
+            as precise and as fast as they are. Only where the module can be captured and runs in float64;
+            otherwise ValueError.
         cuda_graph: replay the tangent program as CUDA graphs, one for each shape of probes (CUDA; has not
             been run on a GPU yet).
 
@@ -72,7 +84,7 @@ def jacobian(
         )
     z, labels = generator.inputs(z, label)
     generator.check()
-    return JacobianOperator(generator, z, labels, parse_memory(memory), precision, cuda_graph)
+    return JacobianOperator(generator, z, labels, parse_memory(memory), precision, cuda_graph, primal)
 
 
 class JacobianOperator:
@@ -95,13 +107,15 @@ class JacobianOperator:
         memory: int,
         precision: Precision = "fp32",
         cuda_graph: bool = False,
+        primal: Primal = "working",
     ) -> None:
         check_precision(precision, z.dtype, z.device)
+        check_primal(primal)
         if cuda_graph and z.device.type != "cuda":
             raise ValueError(
                 f"cuda_graph is True, but the generator is on '{z.device}', which has no CUDA graphs"
             )
-        self._precision, self._cuda_graph = precision, cuda_graph
+        self._precision, self._cuda_graph, self._primal = precision, cuda_graph, primal
         self.generator = generator
         with torch.inference_mode(False):
             self.z = z.clone() if z.is_inference() else z.detach()
@@ -184,7 +198,13 @@ class JacobianOperator:
         """The Jacobian at the latents ``index`` (int64) alone, in that order."""
         label = None if self.label is None else self.label[index]
         return JacobianOperator(
-            self.generator, self.z[index], label, self._memory, self._precision, self._cuda_graph
+            self.generator,
+            self.z[index],
+            label,
+            self._memory,
+            self._precision,
+            self._cuda_graph,
+            self._primal,
         )
 
     def explain(self) -> Explanation:
@@ -230,13 +250,14 @@ class JacobianOperator:
                         self._memory,
                         compute_dtype(self._precision),
                         self._cuda_graph,
+                        self._primal,
                     )
                 except NotCapturedError as error:
                     self._refused = str(error)
-                    if self._precision != "fp32" or self._cuda_graph:
+                    if self._precision != "fp32" or self._cuda_graph or self._primal != "working":
                         raise ValueError(
-                            f"{self.generator.name} cannot be captured ({error}), so neither precision nor "
-                            "cuda_graph can be chosen; leave them out"
+                            f"{self.generator.name} cannot be captured ({error}), so neither precision, "
+                            "primal nor cuda_graph can be chosen; leave them out"
                         ) from error
                     self._warn_once(str(error))
             return self._route

@@ -1,4 +1,4 @@
-"""In which precision tangents are multiplied by weights; asked for by request, never a global setting."""
+"""In which precision a product is formed; asked for by request, never a global setting."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,9 @@ from typing import Literal
 import torch
 
 Precision = Literal["fp32", "tf32", "bf16"]
+"""Of the multiplications of tangents by weights."""
+Primal = Literal["working", "float64"]
+"""Of the forward pass that decides masks and slopes."""
 
 
 def check_precision(precision: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -17,6 +20,12 @@ def check_precision(precision: str, dtype: torch.dtype, device: torch.device) ->
         raise ValueError(f"precision is {precision!r}, but the generator computes in {dtype}; use 'fp32'")
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision is 'tf32', which only CUDA devices have, not '{device}'; use 'fp32'")
+
+
+def check_primal(primal: str) -> None:
+    """Raises ValueError unless it is one of `Primal`."""
+    if primal not in ("working", "float64"):
+        raise ValueError(f"primal is {primal!r}; expected 'working' or 'float64'")
 
 
 def compute_dtype(precision: Precision) -> torch.dtype | None:

@@ -11,6 +11,7 @@ import polarity_ext
 from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator, Version
 from polarity_sampling.jacobian.operator import jacobian
+from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume.latents import input_basis
@@ -87,7 +88,9 @@ class Rounding:
 # What a result may depend on, to the last bit: the budget sets how many probes go together.
 Key = tuple[Version, Law, torch.dtype, int, int]
 
-_rounding: "weakref.WeakKeyDictionary[nn.Module, tuple[Key, Rounding]]" = weakref.WeakKeyDictionary()
+_Kept = dict[Primal, tuple[Key, Rounding]]
+
+_rounding: "weakref.WeakKeyDictionary[nn.Module, _Kept]" = weakref.WeakKeyDictionary()
 _grams: "weakref.WeakKeyDictionary[nn.Module, tuple[Key, Tensor]]" = weakref.WeakKeyDictionary()
 
 
@@ -96,17 +99,18 @@ def key_of(generator: Generator, memory: str | int, seed: int) -> Key:
     return generator.version(), generator.base, generator.dtype, parse_memory(memory), seed
 
 
-def rounding_of(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rounding:
+def rounding_of(
+    generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal = "working"
+) -> Rounding:
     """Measures the rounding error on a few latents of the base law; once for each state of the weights."""
     key = (generator.version(), generator.base, dtype, parse_memory(memory), 0)
-    kept = _rounding.get(generator.module)
-    if kept is None or kept[0] != key:
-        kept = (key, _measure(generator, dtype, memory))
-        _rounding[generator.module] = kept
-    return kept[1]
+    kept = _rounding.setdefault(generator.module, {})
+    if primal not in kept or kept[primal][0] != key:
+        kept[primal] = (key, _measure(generator, dtype, memory, primal))
+    return kept[primal][1]
 
 
-def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rounding:
+def _measure(generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal) -> Rounding:
     z, label = calibration_latents(generator, ROUNDING_LATENTS, seed=0)
     z = z.float()
     probes = probe_matrix(generator.latent_dim, ROUNDING_PROBES, torch.float32, generator.device)
@@ -122,7 +126,7 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int) -> Rou
             stacklevel=4,
         )
         return Rounding(ASSUMED_ROUNDING, ASSUMED_ROUNDING, ASSUMED_ROUNDING, verified=False)
-    single = jacobian(generator.in_dtype(torch.float32), z, label, memory=memory)
+    single = jacobian(generator.in_dtype(torch.float32), z, label, memory=memory, primal=primal)
     identity = torch.eye(generator.latent_dim, device=generator.device)
     both = single @ torch.cat([identity, probes], 1)
     columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
+from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Sphere
 from polarity_sampling.volume.operator import Adjoint, LinearOperator, Restricted
 
@@ -18,30 +19,33 @@ class Jacobians:
     left are multiplied with zeros until then.
     """
 
-    def __init__(self, operator: JacobianOperator, memory: str | int, places: Tensor) -> None:
+    def __init__(self, operator: JacobianOperator, places: Tensor) -> None:
         self.operator = operator
-        self._memory = memory
         self._places = places  # of these latents in the operator's batch
         self.shape = torch.Size((places.numel(), *operator.shape[1:]))
         self.dtype = operator.dtype
         self.device = operator.device
 
     @staticmethod
-    def at(generator: Generator, z: Tensor, label: Tensor | None, memory: str | int) -> "Jacobians":
+    def at(
+        generator: Generator,
+        z: Tensor,
+        label: Tensor | None,
+        memory: str | int,
+        primal: Primal = "working",
+    ) -> "Jacobians":
         """Those of all latents z [B, K]."""
-        operator = jacobian(generator, z, label, memory=memory)
-        return Jacobians(operator, memory, torch.arange(z.shape[0], device=z.device))
+        operator = jacobian(generator, z, label, memory=memory, primal=primal)
+        return Jacobians(operator, torch.arange(z.shape[0], device=z.device))
 
     def rows(self, index: Tensor) -> "Jacobians":
         places, operator = self._places[index], self.operator
         count = places.numel()
         size = 1 << (count - 1).bit_length()
         if size >= operator.shape[0]:
-            return Jacobians(operator, self._memory, places)
+            return Jacobians(operator, places)
         padded = torch.cat([places, places[-1:].expand(size - count)])
-        label = None if operator.label is None else operator.label[padded]
-        smaller = jacobian(operator.generator, operator.z[padded], label, memory=self._memory)
-        return Jacobians(smaller, self._memory, torch.arange(count, device=places.device))
+        return Jacobians(operator.rows(padded), torch.arange(count, device=places.device))
 
     def _apply(self, product: Any, probes: Tensor) -> Tensor:
         batch = self.operator.shape[0]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
+from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume.calibration import CHECK_PROBES, rounding_of
 from polarity_sampling.volume.latents import directions
@@ -77,6 +78,7 @@ def log_volume(
     method: Method = "auto",
     tol: float = 1e-2,
     tol_mode: TolMode = "absolute",
+    primal: Primal = "working",
     seed: int = 0,
     memory: str | int = "1GiB",
 ) -> LogVolume:
@@ -107,6 +109,9 @@ def log_volume(
             else. A fixed number of products does it, found out on 128 calibration latents (n products each,
             once), and the error is the range of errors on 100 of those, widened by half, plus rounding: an
             estimate, for latents like draws of the base law. A latent that looks unlike them is done exactly.
+        primal: "float64" runs the forward pass in float64, which decides on which side of its kink an
+            activation is, and the products as before (see `jacobian`). It costs one more forward pass, and
+            spares n float64 products for a latent that float32 puts on the wrong side.
         seed: of the draws for top_k="auto", random first directions and probes.
         memory: budget for tangents in flight and stored products.
 
@@ -126,7 +131,7 @@ def log_volume(
         raise ValueError(f"tol_mode 'relative' chooses its own route; expected method='auto', not {method!r}")
     budget = parse_memory(memory)
     # One operator on the first latents settles what a plain module leaves open: K, classes, D.
-    first = jacobian(generator, z, label, memory=budget)
+    first = jacobian(generator, z, label, memory=budget, primal=primal)
     generator, z, labels = first.generator, first.z, first.label
     size = directions(generator)
     if top_k == "auto":
@@ -142,7 +147,8 @@ def log_volume(
         method=method,
         tol=tol,
         plan=plan_for(generator, top_k, tol, tol_mode, budget) if method == "auto" else None,
-        rounding=rounding_of(generator, z.dtype, budget),
+        rounding=rounding_of(generator, z.dtype, budget, primal),
+        primal=primal,
         seed=seed,
         memory=budget,
     )

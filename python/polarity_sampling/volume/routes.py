@@ -9,6 +9,7 @@ from torch import Tensor
 import polarity_ext
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import jacobian
+from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
     KINK,
@@ -46,6 +47,7 @@ class Settings:
     tol: float
     plan: Plan | None  # of method "auto"
     rounding: Rounding
+    primal: Primal
     seed: int
     memory: int
 
@@ -152,7 +154,7 @@ def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
 def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -> tuple[_Found, Tensor]:
     """The planned route, with the rounding bound of every latent checked against float64 products."""
     rounding = settings.rounding
-    latents = Jacobians.at(settings.generator, z, label, settings.memory)
+    latents = Jacobians.at(settings.generator, z, label, settings.memory, settings.primal)
     basis = input_basis(settings.generator, z)
     probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)
     checked = z.dtype != torch.float64 and rounding.verified
