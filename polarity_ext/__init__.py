@@ -24,6 +24,7 @@ from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
 from polarity_ext.ops.symmetric_eigenvalues import symmetric_eigenvalues  # noqa: E402
 from polarity_ext.ops.upfirdn2d import upfirdn2d  # noqa: E402
 from polarity_ext.ops.weighted_draw import weighted_draw  # noqa: E402
+from polarity_ext.ops.winograd import winograd, winograd_weight  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
@@ -48,6 +49,8 @@ __all__ = [
     "uniform",
     "upfirdn2d",
     "weighted_draw",
+    "winograd",
+    "winograd_weight",
 ]
 
 

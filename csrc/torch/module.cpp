@@ -37,6 +37,7 @@ constexpr KernelRow kKernels[] = {
     {"modulate_cotangents", "float32 float64"},
     {"upfirdn2d", "float32 float64"},
     {"linear_tangents", "float32 float64"},
+    {"winograd", "float32 float64"},
 };
 
 py::dict build_info() {

@@ -14,6 +14,7 @@ from polarity_sampling.jacobian.rules.convolution_forms import (
     library,
     slabs,
     to_one_pixel,
+    winograd,
 )
 from torch import Tensor
 
@@ -64,6 +65,9 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
         forms.append(interleaved(weight, g))
     if (g.before if g.transposed else g.after) == (1, 1):
         forms.append((from_one_pixel if g.transposed else to_one_pixel)(weight, g))
+    kernel, stride = set(weight.shape[2:]), set(g.stride)
+    if len(kernel) == len(stride) == 1 and -(-min(kernel) // min(stride)) in (2, 3):
+        forms.append(winograd(weight, g))
     return forms
 
 
@@ -72,7 +76,9 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
     [
         ((512, 256), (4, 4), True, "slabs"),
         ((512, 256), (4, 4), False, "slabs"),
-        ((512, 256), (8, 8), True, "library"),
+        ((512, 256), (8, 8), True, "winograd"),
+        ((512, 256), (8, 8), False, "winograd"),
+        ((512, 16), (8, 8), True, "library"),
         ((64, 64), (4, 4), True, "library"),
         ((64, 3), (32, 32), True, "interleaved"),
         ((100, 512), (1, 1), True, "from_one_pixel"),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import mpmath
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import special
 from torch import Tensor
 
@@ -182,6 +183,46 @@ def upfirdn2d_ref(
 def linear_tangents_ref(t: Tensor, weight: Tensor, d: Tensor) -> Tensor:
     """In float64, with the factors in the matrix of every sample."""
     return torch.einsum("boi,lbi->lbo", d.double()[:, :, None] * weight.double(), t.double())
+
+
+def winograd_plain(weight: Tensor, kernel: int, stride: int, transposed: bool) -> Tensor:
+    """The kernel behind a transformed one: the least-squares solution at the points 0, 1, -1 and infinity."""
+    taps = -(-kernel // stride)
+    points = torch.tensor([[p**k for k in range(taps)] for p in (0.0, 1.0, -1.0)], dtype=torch.float64)
+    points[1:] /= 2
+    infinity = torch.tensor([[0.0] * (taps - 1) + [1.0]], dtype=torch.float64)
+    back = torch.linalg.pinv(torch.cat([points, infinity]))
+    found = torch.einsum("ya,xb,abio->yxio", back, back, weight.double().unflatten(0, (4, 4)))
+    whole = found.new_zeros(
+        *(weight.shape[dim] // (stride**2 if transposed == (dim == 2) else 1) for dim in (1, 2)),
+        *(taps * stride,) * 2,
+    )
+    for phase in range(stride**2):
+        block = found.unflatten(3 if transposed else 2, (stride**2, -1)).select(3 if transposed else 2, phase)
+        block = block.flip(0, 1) if transposed else block
+        whole[:, :, phase // stride :: stride, phase % stride :: stride] = block.permute(2, 3, 0, 1)
+    return whole[:, :, :kernel, :kernel]  # [in, out, k, k]
+
+
+def winograd_ref(
+    x: Tensor, weight: Tensor, kernel: int, stride: int, padding: list[int], size: list[int], transposed: bool
+) -> Tensor:
+    """In float64, with the plain kernel."""
+    plain = winograd_plain(weight, kernel, stride, transposed)
+    return winograd_composed(x.double(), plain, kernel, stride, padding, size, transposed)
+
+
+def winograd_composed(
+    x: Tensor, plain: Tensor, kernel: int, stride: int, padding: list[int], size: list[int], transposed: bool
+) -> Tensor:
+    """The convolution by a kernel [in, out, k, k], of images with room around, and what is wanted of it."""
+    (top, left), (height, width) = padding, size
+    if transposed:
+        whole = F.conv_transpose2d(x, plain, stride=stride)
+        return F.pad(whole, (-left, width + left - whole.shape[3], -top, height + top - whole.shape[2]))
+    behind = [max(0, stride * n + kernel) for n in size]
+    room = F.pad(x, (left, behind[1], top, behind[0]))
+    return F.conv2d(room, plain.transpose(0, 1), stride=stride)[:, :, :height, :width]
 
 
 def activation_ref(x: Tensor, kind: str, alpha: float) -> tuple[Tensor, Tensor]:

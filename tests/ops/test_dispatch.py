@@ -27,6 +27,7 @@ SCHEMAS = (
     "modulate_cotangents",
     "upfirdn2d",
     "linear_tangents",
+    "winograd",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")

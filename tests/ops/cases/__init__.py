@@ -20,6 +20,7 @@ from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
 from tests.ops.cases.symmetric_eigenvalues import SYMMETRIC_EIGENVALUES
 from tests.ops.cases.upfirdn2d import UPFIRDN2D
 from tests.ops.cases.weighted_draw import WEIGHTED_DRAW
+from tests.ops.cases.winograd import WINOGRAD
 
 OPS = {
     op.name: op
@@ -42,6 +43,7 @@ OPS = {
         MODULATE_COTANGENTS,
         UPFIRDN2D,
         LINEAR_TANGENTS,
+        WINOGRAD,
     )
 }
 

@@ -1,0 +1,31 @@
+#include "../device/launch.cuh"
+#include "winograd.cuh"
+
+namespace polarity::cuda {
+
+template <typename T>
+void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t count,
+                    void* stream) {
+  const int64_t work = count * shape.depth();
+  if (work == 0) return;
+  device::launch("winograd_tiles", winograd_tiles_kernel<T>, device::grid_for(work, kWinogradBlock),
+                 kWinogradBlock, stream, x, tiles, shape, first, count);
+}
+
+template <typename T>
+void winograd_pixels(const T* products, T* out, const TileShape& shape, int64_t first,
+                     int64_t count, void* stream) {
+  const int64_t work = count * shape.depth();
+  if (work == 0) return;
+  auto* kernel = shape.step == 2 ? winograd_pixels_kernel<T, 2> : winograd_pixels_kernel<T, 3>;
+  device::launch("winograd_pixels", kernel, device::grid_for(work, kWinogradBlock), kWinogradBlock,
+                 stream, products, out, shape, first, count);
+}
+
+#define POLARITY_INSTANTIATE(T)                                                             \
+  template void winograd_tiles<T>(const T*, T*, const TileShape&, int64_t, int64_t, void*); \
+  template void winograd_pixels<T>(const T*, T*, const TileShape&, int64_t, int64_t, void*);
+POLARITY_INSTANTIATE(float)
+POLARITY_INSTANTIATE(double)
+
+}  // namespace polarity::cuda

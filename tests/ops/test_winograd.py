@@ -1,0 +1,78 @@
+"""winograd: values, derivatives, what it must equal, refusals."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+
+import polarity_ext
+from tests.ops.backends import Backend
+from tests.ops.cases import OPS, Case
+from tests.ops.checks import check_jvp, check_values, check_vmap
+
+OP = OPS["winograd"]
+
+
+@pytest.mark.parametrize("case", OP.cases, ids=str)
+def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OP, case, table_backend, seed)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (4, 2, 1), (5, 2, 2), (6, 2, 0)])
+def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, device: str) -> None:
+    x = torch.randn(2, 4, 9, 6, dtype=torch.float64, device=device)
+    weight = torch.randn(4, 4, kernel, kernel, dtype=torch.float64, device=device)
+    for transposed, convolve in ((False, F.conv2d), (True, F.conv_transpose2d)):
+        expected = convolve(x, weight, stride=stride, padding=padding)
+        transformed = polarity_ext.winograd_weight(weight, stride, transposed)
+        found = polarity_ext.winograd(
+            x, transformed, kernel,
+            size=expected.shape[2:], stride=stride, padding=(padding, padding), transposed=transposed,
+        )  # fmt: skip
+        torch.testing.assert_close(found, expected)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (4, 2), (5, 2)])
+def test_derivatives(kernel: int, stride: int, transposed: bool, device: str) -> None:
+    plain = torch.randn(2, 2, kernel, kernel, dtype=torch.float64, device=device)
+    weight = polarity_ext.winograd_weight(plain, stride, transposed)
+    size = [stride * 3, stride * 2] if transposed else [3 // stride, 2 // stride]
+
+    def function(x: Tensor) -> Tensor:
+        return polarity_ext.winograd(
+            x, weight.to(x.dtype), kernel, size=size, stride=stride, padding=(1, 1), transposed=transposed
+        )
+
+    x = torch.randn(1, 2, 3, 2, dtype=torch.float64, device=device)
+    tracked = x.clone().requires_grad_()
+    assert gradcheck(function, tracked, check_forward_ad=True)
+    assert gradgradcheck(function, tracked, check_fwd_over_rev=True, check_rev_over_rev=True)
+    check_jvp(function, x)
+    check_vmap(function, [(torch.randn_like(x),) for _ in range(2)])
+
+
+def test_bad_arguments() -> None:
+    x, plain = torch.ones(2, 3, 4, 5), torch.ones(6, 3, 3, 3)
+    weight = polarity_ext.winograd_weight(plain)
+    run = polarity_ext.winograd
+    for device in ("cpu", "meta"):
+        with pytest.raises(RuntimeError, match=r"weight that of winograd_weight, got x \[2, 3, 4, 5\]"):
+            run(x.to(device), weight[:, 1:].to(device), 3, size=(4, 5))
+    with pytest.raises(RuntimeError, match="a kernel of 5 at stride 1 has 5 taps to a phase"):
+        run(x, weight, 5, size=(4, 5))
+    with pytest.raises(RuntimeError, match="padding and size must be"):
+        run(x, weight, 3, size=(4,))
+    with pytest.raises(RuntimeError, match="stride must be at least 1, got 0"):
+        run(x, weight, 3, size=(4, 5), stride=0)
+    with pytest.raises(RuntimeError, match="x is Float and weight is Double"):
+        run(x, weight.double(), 3, size=(4, 5))
+    with pytest.raises(RuntimeError, match="weight is being differentiated"):
+        run(x, weight.clone().requires_grad_(), 3, size=(4, 5))
+    with pytest.raises(RuntimeError, match="weight cannot be batched by vmap"):
+        torch.func.vmap(lambda w: run(x, w, 3, size=(4, 5)))(weight.expand(2, -1, -1, -1))
+    for bad in (plain[..., :2], plain[0], torch.ones(6, 3, 5, 5)):
+        with pytest.raises(ValueError, match="ceil\\(k / stride\\) 2 or 3"):
+            polarity_ext.winograd_weight(bad)
