@@ -1,7 +1,7 @@
 """Neighbouring stages made one.
 
-Fixed scales and nearest-neighbour upsampling go into the weights of convolutions, factors of the same
-elements are multiplied.
+Fixed scales and nearest-neighbour upsampling go into the weights of convolutions, zeros around an image into
+their padding, the two halves of a separable filter into one; factors of the same elements are multiplied.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from polarity_sampling.jacobian.rules.contraction import Product
 from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.rules.pointwise import Chain, Pointwise
 from polarity_sampling.jacobian.rules.pooling import Enlargement
+from polarity_sampling.jacobian.rules.shape import Padding
 
 
 def fuse(links: Sequence[Link], target: int) -> list[Link]:
@@ -35,15 +36,22 @@ def fuse(links: Sequence[Link], target: int) -> list[Link]:
     return fused
 
 
+def _with_convolution(a: Enlargement | Padding | Convolution, b: Convolution) -> Convolution | None:
+    if isinstance(a, Enlargement):
+        return b.behind(a.factor)
+    return b.padded(a.pad) if isinstance(a, Padding) else b.filtering(a)
+
+
 def _join(first: Link, second: Link) -> Link | None:
     """One link for two, of which the second has no other operand; None where there is none."""
     a, b = first.stage, second.stage
     if len(first.outputs) != 1:
         return None
     parts, ops = (*first.parts, *second.parts), (*first.ops, *second.ops)
-    if isinstance(a, Enlargement) and isinstance(b, Convolution):
-        enlarging = b.behind(a.factor)
-        return None if enlarging is None else replace(second, stage=enlarging, inputs=first.inputs, ops=ops)
+    if isinstance(a, Enlargement | Padding | Convolution) and isinstance(b, Convolution):
+        # Neither has anything to remember of a primal pass.
+        both = _with_convolution(a, b)
+        return None if both is None else replace(second, stage=both, inputs=first.inputs, ops=ops)
     if not isinstance(b, Pointwise) or not b.keeps_shape:
         return None
     if isinstance(a, Convolution | Product) and b.fixed is not None:

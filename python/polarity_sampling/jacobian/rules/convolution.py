@@ -16,6 +16,9 @@ from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rul
 
 aten = torch.ops.aten
 
+# As many times the multiplications may two filters take that are made one.
+_MORE_TAPS = 2
+
 
 class Convolution(Stage):
     """Probes are folded into the batch for tangents of the input, into the channels for those of a weight."""
@@ -119,6 +122,51 @@ class Convolution(Stage):
         )
         stage.flops = 2 * self.input.shape[0] * math.prod(stage.geometry.before) * wide.numel()
         return stage
+
+    def padded(self, pad: Sequence[int]) -> "Convolution | None":
+        """The convolution of an image with zeros around it (pairs, the last dimension's first), or None."""
+        g = self.geometry
+        margins = tuple(reversed(pad[::2]))
+        even = list(pad[::2]) == list(pad[1::2]) and len(margins) == len(g.before) and min(pad) >= 0
+        if self.weight is None or not self.any_batch or g.transposed or not even:
+            return None
+        stage = copy.copy(self)  # before any form of it was made
+        stage.geometry = replace(
+            g,
+            padding=tuple(p + m for p, m in zip(g.padding, margins, strict=True)),
+            before=tuple(size - 2 * m for size, m in zip(g.before, margins, strict=True)),
+        )
+        return stage
+
+    def filtering(self, first: "Convolution") -> "Convolution | None":
+        """A filter of every channel behind another one, as one filter; None where that is not what they are.
+
+        Filters of images read and write much more than they multiply: one pass of 4 x 4 taps takes half the
+        time of 4 along rows and 4 along columns.
+        """
+        if self.weight is None or first.weight is None or any(self.geometry.padding):
+            return None
+        if not (first._filters_images and self._filters_images):
+            return None
+        a, b = first.weight.double().transpose(0, 1), self.weight.double()
+        beyond = [size - 1 for size in b.shape[2:]]
+        taps = aten.convolution(
+            a, b.flip(2, 3), None, [1, 1], beyond, [1, 1], False, [0, 0], a.shape[1]
+        ).transpose(0, 1)
+        if taps.numel() > _MORE_TAPS * (a.numel() + b.numel()):
+            return None
+        stage = copy.copy(self)  # before any form of it was made
+        stage.weight = fast_layout(taps.to(self.weight.dtype))
+        stage.geometry = replace(self.geometry, padding=first.geometry.padding, before=first.geometry.before)
+        stage.flops = 2 * self.input.shape[0] * math.prod(self.geometry.after) * taps.numel()
+        return stage
+
+    @property
+    def _filters_images(self) -> bool:
+        """By a fixed filter for each channel, pixel by pixel."""
+        g = self.geometry
+        plain = not g.transposed and set(g.stride) == set(g.dilation) == {1}
+        return self.any_batch and plain and len(g.before) == 2 and self._weight.shape[:2] == (g.groups, 1)
 
     @cached_property
     def _forward(self) -> Form | None:

@@ -268,13 +268,20 @@ def convert(call: Call) -> Stage:
     return Map(lambda t: t.to(after), lambda u: u.to(before), shares=True, any_batch=True)
 
 
+class Padding(Map):
+    """Zeros around: ``pad`` has two numbers for each dimension, from the last one on; negative ones cut."""
+
+    def __init__(self, pad: Sequence[int], rank: int) -> None:
+        self.pad = list(pad)
+        opposite = [-p for p in self.pad]
+        super().__init__(
+            lambda t: _padded(t, self.pad), lambda u: _padded(u, opposite), any_batch=len(self.pad) < 2 * rank
+        )
+
+
 @rule(aten.constant_pad_nd.default)
 def constant_pad(call: Call) -> Stage:
-    pad = list(call["pad"])
-    opposite = [-p for p in pad]
-    return Map(
-        lambda t: _padded(t, pad), lambda u: _padded(u, opposite), any_batch=len(pad) < 2 * call.out.ndim
-    )
+    return Padding(call["pad"], call.out.ndim)
 
 
 def _padded(t: Tensor, pad: Sequence[int]) -> Tensor:
