@@ -69,7 +69,7 @@ def main() -> None:
             drawn = float(np.sum(draws))
             print(
                 f"{name:<22} {top_k:5d} {rule:>8} {ORDERS * len(values) / drawn:17.1f} "
-                f"{right if rule == 'largest' else float('nan'):17.1f} {np.sum(early) / drawn:15.0%} "
+                f"{f'{right:.1f}' if rule == 'largest' else '-':>17} {np.sum(early) / drawn:15.0%} "
                 f"{wanted - np.sum(mean) / drawn:11.2f} {effective_size(log_weights):14.1f}",
                 flush=True,
             )

@@ -35,6 +35,25 @@ def sheets(dtype: torch.dtype = torch.float32) -> ps.Generator:
     return ps.Generator(Sheets().to(dtype).eval(), 2, num_classes=3)
 
 
+class Bent(nn.Module):
+    """R^30 -> R^40 with singular values that decay, along directions that latents nearly share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.first = nn.Parameter(torch.randn(30, 30, generator=generator) / 30**0.5)
+        self.last = nn.Parameter(torch.randn(30, 40, generator=generator))
+        self.scale = nn.Parameter(torch.arange(1.0, 31.0) ** -1.5)
+
+    def forward(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        hidden = (z @ self.first + 0.3 * torch.tanh(z)) * self.scale
+        return hidden @ self.last * (1.0 if label is None else 1.0 + label[:, None].to(z.dtype))
+
+
+def bent(base: str | ps.Law = "normal", classes: int | None = None) -> ps.Generator:
+    return ps.Generator(Bent().eval(), 30, base, classes)
+
+
 def flat(samples: Tensor) -> Tensor:
     """Features: the sample itself."""
     return samples.flatten(1)

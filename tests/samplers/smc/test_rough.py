@@ -6,30 +6,13 @@ import torch
 from polarity_sampling.samplers.smc.rough import SPREAD, WORTH, RoughLogVolume
 from torch import nn
 
-
-class Bent(nn.Module):
-    """R^30 -> R^40 with singular values that decay, along directions that latents nearly share."""
-
-    def __init__(self, classes: int = 0) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(1)
-        self.first = nn.Parameter(torch.randn(30, 30, generator=generator) / 30**0.5)
-        self.last = nn.Parameter(torch.randn(30, 40, generator=generator))
-        self.scale = nn.Parameter(torch.arange(1.0, 31.0) ** -1.5)
-
-    def forward(self, z, label=None):
-        hidden = (z @ self.first + 0.3 * torch.tanh(z)) * self.scale
-        return hidden @ self.last * (1 if label is None else 1.0 + label[:, None].to(z.dtype))
-
-
-def generator(base="normal", classes=None):
-    return ps.Generator(Bent().eval(), 30, base, classes)
+from tests.samplers.toy_generators import bent
 
 
 @pytest.mark.parametrize("base", [ps.Normal(), ps.Uniform(-1.0, 1.0), ps.Sphere()])
 @pytest.mark.parametrize("classes", [None, 3])
 def test_differences_are_nearly_right(base, classes):
-    g = generator(base, classes)
+    g = bent(base, classes)
     rough = RoughLogVolume.of(g, 3, -1.0, "1GiB")
     assert 3 <= rough.products <= WORTH * 30
     z = base.draw(5, torch.arange(50), 30)
@@ -43,13 +26,13 @@ def test_differences_are_nearly_right(base, classes):
 
 
 def test_more_is_wanted_of_a_steeper_target():
-    shallow, steep = (RoughLogVolume.of(generator(), 3, rho, "1GiB") for rho in (1.0, 100.0))
+    shallow, steep = (RoughLogVolume.of(bent(), 3, rho, "1GiB") for rho in (1.0, 100.0))
     assert steep.products > shallow.products
 
 
 def test_it_is_not_offered_where_it_would_cost_too_much():
-    assert RoughLogVolume.of(generator(), 11, 1.0, "1GiB") is None
-    assert RoughLogVolume.of(generator(), None, 1.0, "1GiB") is None
+    assert RoughLogVolume.of(bent(), 11, 1.0, "1GiB") is None
+    assert RoughLogVolume.of(bent(), None, 1.0, "1GiB") is None
 
 
 def test_a_latent_without_volume_has_a_finite_one():

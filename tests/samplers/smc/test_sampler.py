@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 
 import numpy as np
 import polarity_sampling as ps
@@ -12,6 +13,7 @@ from scipy.stats import kstest
 from torch import nn
 
 from tests.manifolds import SpherePatch, Torus
+from tests.samplers.toy_generators import bent
 
 LEVEL = 1e-4
 
@@ -74,6 +76,18 @@ def test_uniform_over_the_manifold_of_one_class(seed):
     assert torch.equal(balanced.latents[balanced.labels == 2], draw.latents[:100])
     joint = sampler.sample(64, seed)
     assert joint.labels.unique().tolist() == [0, 1, 2]
+
+
+def test_screened_twice(seed):
+    """With a surrogate and a rough log-volume: draws carry exact log-volumes, and the run can be pickled."""
+    g = bent()
+    sampler = ps.SMCSampler(g, 1.0, 3, particles=64)
+    draw = sampler.sample(80, seed)
+    assert draw.diagnostics.screenings > draw.diagnostics.evaluations
+    exact = ps.log_volume(g, draw.latents, top_k=3).value
+    torch.testing.assert_close(draw.log_volume, exact, rtol=0, atol=1e-2)
+    again = pickle.loads(pickle.dumps(sampler)).sample(80, seed)
+    assert torch.equal(again.latents, draw.latents)
 
 
 def test_a_stream_is_one_long_draw(seed):
