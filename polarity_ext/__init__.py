@@ -14,6 +14,7 @@ from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
 from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
+from polarity_ext.ops.jacobi_singular_values import jacobi_singular_values  # noqa: E402
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
@@ -35,6 +36,7 @@ __all__ = [
     "gaussian",
     "gaussian_product",
     "gram",
+    "jacobi_singular_values",
     "kernel_table",
     "linear_tangents",
     "mlp_cotangents",

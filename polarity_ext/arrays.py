@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from polarity_ext.caller import Caller, SupportsDLPack
 from polarity_ext.ops.activation import code_and_alpha
+from polarity_ext.ops.jacobi_singular_values import MAX_SWEEPS
 
 __all__ = [
     "activation",
@@ -29,6 +30,7 @@ __all__ = [
     "gaussian",
     "gaussian_product",
     "gram",
+    "jacobi_singular_values",
     "modulate_cotangents",
     "modulate_tangents",
     "normalize_tangents",
@@ -290,4 +292,26 @@ def cholesky(a: A, *, out: tuple[Any, Any] = (None, None), stream: int | None = 
     """
     outputs = {"out[0]": out[0], "out[1]": out[1]}
     result: tuple[A, A] = Caller("cholesky", {"a": a}, outputs, stream).run()
+    return result
+
+
+def jacobi_singular_values(
+    a: A,
+    max_sweeps: int = MAX_SWEEPS,
+    *,
+    out: tuple[Any, Any] = (None, None),
+    stream: int | None = None,
+) -> tuple[A, A]:
+    """Every singular value to its own rounding, and where not; see `polarity_ext.jacobi_singular_values`.
+
+    Args:
+        a: [B, m, n] with m >= n, n <= 128, float32 or float64, any strides.
+        max_sweeps: at most, >= 1.
+        out: [B, n], dtype of a, and [B] int64; contiguous.
+
+    Returns:
+        The values, descending, and info: where it is not 0 the values are NaN.
+    """
+    outputs = {"out[0]": out[0], "out[1]": out[1]}
+    result: tuple[A, A] = Caller("jacobi_singular_values", {"a": a}, outputs, stream).run(max_sweeps)
     return result

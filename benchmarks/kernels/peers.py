@@ -15,6 +15,7 @@ PEERS = ("aten", "compile", "cupy")
 CUPY: dict[str, Callable[..., Any]] = {
     "cholesky": lambda cupy, a: cupy.linalg.cholesky(a),
     "gram": lambda cupy, y: cupy.einsum("bdi,bdj->bij", y.astype("float64"), y.astype("float64")),
+    "jacobi_singular_values": lambda cupy, a, max_sweeps: cupy.linalg.svd(a, compute_uv=False),
     "linear_tangents": lambda cupy, t, weight, d, precision: cupy.einsum("lbi,oi,bo->lbo", t, weight, d),
     "scale_tangents": lambda cupy, t, d: cupy.einsum("l...,...->l...", t, d),
     "symmetric_eigenvalues": lambda cupy, a, top_k: cupy.linalg.eigvalsh(a)[:, ::-1][:, :top_k],

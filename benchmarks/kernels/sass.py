@@ -20,6 +20,7 @@ WANTED = {
     r"modulate_(co)?tangents_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],
     r"gram_partial_kernel<": ["DMMA"],
     r"gaussian_product_kernel<": ["DFMA"],
+    r"jacobi_singular_values_kernel<": ["DFMA", "SHFL.BFLY"],
     r"mlp_tangents_kernel<float": ["FFMA", "LDS"],
     r"linear_full_kernel<float": ["FFMA"],
     r"linear_tensor_kernel<": ["HMMA.1688.F32.TF32", "LDGSTS"],

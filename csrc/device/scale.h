@@ -12,6 +12,10 @@ struct Scale {
   double factor, inverse;  // powers of two, one over the other
 };
 
+// Sums of squares below this are taken for zero where the largest number has been brought near one:
+// what they stand for is far below rounding, and they have lost their digits.
+constexpr double kTinySquare = 0x1p-900;
+
 // The scale that brings `largest` >= 0 into [1, 2), or as near as powers of two that are normal
 // numbers reach.
 POLARITY_HOST_DEVICE Scale scale_to_one(double largest) {

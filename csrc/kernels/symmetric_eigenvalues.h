@@ -12,11 +12,6 @@ namespace polarity {
 
 constexpr int64_t kLargestSymmetric = 128;  // a packed triangle must fit in shared memory
 
-// A matrix is scaled to a largest element of about one. Sums of squares below this are taken for
-// zero: what they stand for is far below rounding, but a reflection made of numbers that have lost
-// their digits would be oblique.
-constexpr double kTinySquare = 0x1p-900;
-
 namespace cpu {
 template <typename T>
 void symmetric_eigenvalues(const T* a, const SymmetricBatch& shape, int64_t count, T* out);

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "../device/scale.h"
 #include "lanes.h"
-#include "symmetric_eigenvalues.h"
 
 namespace polarity::cpu {
 

@@ -9,6 +9,7 @@
 #include "../kernels/cholesky.h"
 #include "../kernels/floored_log_sum.h"
 #include "../kernels/gram.h"
+#include "../kernels/jacobi_singular_values.h"
 #include "../kernels/symmetric_eigenvalues.h"
 #include "entry.h"
 
@@ -108,6 +109,38 @@ py::object floored_log_sum(Call& call, std::optional<int64_t> top_k) {
   return py::make_tuple(value.object(), error.object(), rank.object());
 }
 
+py::object jacobi_singular_values(Call& call, int64_t max_sweeps) {
+  const Array a = call.input("a");
+  a.check(a.dim() == 3 && a.size(1) >= a.size(2),
+          "must be [B, m, n] with m >= n, got " + text_of(a.sizes()) +
+              "; where m < n pass the transpose, which has the same singular values");
+  a.check(a.size(2) <= kLargestJacobi, "has n = " + std::to_string(a.size(2)) +
+                                           ", at most 128 is possible; use its library's svd");
+  call.check(max_sweeps >= 1, "max_sweeps must be >= 1, got " + std::to_string(max_sweeps));
+  const TallBatch shape{a.size(0), a.size(1), a.size(2), a.stride(0), a.stride(1), a.stride(2)};
+  const Array values = call.output("out[0]", a.dtype(), {shape.batch, shape.columns});
+  const Array info = call.output("out[1]", Dtype::int64, {shape.batch});
+  check_contiguous(values);
+  check_contiguous(info);
+#if POLARITY_HAS_CUDA
+  if (call.on_cuda()) {
+    const Array workspace = call.workspace(jacobi_workspace(shape));
+    call.run(a.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      cuda::jacobi_singular_values<T>(a.data<T>(), shape, max_sweeps, workspace.data<double>(),
+                                      values.data<T>(), info.data<int64_t>(), call.stream());
+    });
+    return py::make_tuple(values.object(), info.object());
+  }
+#endif
+  call.run(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    cpu::jacobi_singular_values<T>(a.data<T>(), shape, max_sweeps, values.data<T>(),
+                                   info.data<int64_t>());
+  });
+  return py::make_tuple(values.object(), info.object());
+}
+
 }  // namespace
 
 void bind_linear_algebra(py::module_ m) {
@@ -115,6 +148,7 @@ void bind_linear_algebra(py::module_ m) {
   m.def("symmetric_eigenvalues", entry(symmetric_eigenvalues));
   m.def("cholesky", entry(cholesky));
   m.def("floored_log_sum", entry(floored_log_sum));
+  m.def("jacobi_singular_values", entry(jacobi_singular_values));
 }
 
 }  // namespace polarity

@@ -4,6 +4,7 @@
 
 STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("cholesky(Tensor a) -> (Tensor, Tensor)");
+  m.def("jacobi_singular_values(Tensor a, int max_sweeps) -> (Tensor, Tensor)");
   m.def("weighted_draw(Tensor log_weights, int n, int seed, int offset) -> (Tensor, Tensor)");
   m.def(
       "floored_log_sum(Tensor sigma, Tensor floor, Tensor eta, Tensor delta, int top_k) -> "

@@ -32,6 +32,7 @@ constexpr KernelRow kKernels[] = {
     {"cholesky", "float32 float64"},
     {"floored_log_sum", "float64"},
     {"gaussian_product", "float32 float64"},
+    {"jacobi_singular_values", "float32 float64"},
     {"mlp_tangents", "float32 float64"},
     {"modulate_tangents", "float32 float64"},
     {"modulate_cotangents", "float32 float64"},

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy import special
+from scipy.linalg import lapack
 from torch import Tensor
 
 from tests.ops import philox_ref
@@ -52,6 +53,33 @@ def symmetric_eigenvalues_mp(a: Tensor) -> list[Tensor]:
     with mpmath.workdps(50):
         spectra = [mpmath.eigsy(mpmath.matrix(one.tolist()), eigvals_only=True) for one in a]
     return [torch.tensor(sorted(map(float, values), reverse=True), dtype=torch.float64) for values in spectra]
+
+
+def jacobi_singular_values_ref(a: Tensor) -> tuple[Tensor, Tensor]:
+    """By LAPACK's Jacobi code: QR with pivoting first, accurate for columns of any size (Drmac, Veselic)."""
+    values = torch.full((a.shape[0], a.shape[2]), torch.nan, dtype=torch.float64)
+    finite = a.isfinite().all(2).all(1)
+    if a.shape[2] == 0:
+        return values, torch.zeros_like(finite, dtype=torch.int64)
+    for b in finite.nonzero()[:, 0].tolist():
+        one = a[b].double()
+        exponent = torch.frexp(one.abs().max()).exponent  # near one it neither overflows nor underflows
+        near_one = torch.ldexp(one, -exponent).numpy()
+        sva, _, _, work, _, info = lapack.dgejsv(near_one, joba=0, jobu=3, jobv=3, jobr=0, jobt=0)
+        assert info == 0, info
+        values[b] = torch.ldexp(torch.from_numpy(sva * (work[0] / work[1])), exponent)
+    return values, torch.where(finite, 0, -1)
+
+
+def singular_values_mp(a: Tensor, digits: int = 80) -> list[Tensor]:
+    """Of each matrix [m, n], descending, by eigenvalues of a^T a with so many digits, rounded to float64."""
+    spectra = []
+    with mpmath.workdps(digits):
+        for one in a:
+            matrix = mpmath.matrix(one.tolist())
+            squares = mpmath.eigsy(matrix.T * matrix, eigvals_only=True)
+            spectra.append(sorted((float(mpmath.sqrt(max(x, 0))) for x in squares), reverse=True))
+    return [torch.tensor(values, dtype=torch.float64) for values in spectra]
 
 
 def weighted_draw_ref(log_weights: Tensor, n: int, seed: int, offset: int) -> Tensor:

@@ -22,6 +22,7 @@ SCHEMAS = (
     "cholesky",
     "floored_log_sum",
     "gaussian_product",
+    "jacobi_singular_values",
     "mlp_tangents",
     "modulate_tangents",
     "modulate_cotangents",

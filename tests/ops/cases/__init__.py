@@ -10,6 +10,7 @@ from tests.ops.cases.cholesky import CHOLESKY
 from tests.ops.cases.floored_log_sum import FLOORED_LOG_SUM
 from tests.ops.cases.gaussian_product import GAUSSIAN_PRODUCT
 from tests.ops.cases.gram import GRAM
+from tests.ops.cases.jacobi_singular_values import JACOBI_SINGULAR_VALUES
 from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
 from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
@@ -38,6 +39,7 @@ OPS = {
         CHOLESKY,
         FLOORED_LOG_SUM,
         GAUSSIAN_PRODUCT,
+        JACOBI_SINGULAR_VALUES,
         MLP_TANGENTS,
         MODULATE_TANGENTS,
         MODULATE_COTANGENTS,
