@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from polarity_sampling.volume import Status, svd
 from polarity_sampling.volume.krylov import block_krylov
 
+from tests.ops.references import singular_values_mp
 from tests.volume.planted import SPECTRA, planted
 
 CERTIFIED = ["gram", "qr", "preconditioned", "krylov", "range_finder", "auto"]
@@ -51,6 +52,19 @@ def test_brackets_hold_for_any_shape(sizes, spectrum, condition, method, seed, d
     top_k = data.draw(st.integers(1, size))
     found = svd(planted(sigma, 2, size + extra, seed), top_k, method=method, seed=seed)
     assert excess(found, sigma) < 1e-14
+
+
+@pytest.mark.parametrize(("method", "decades", "error"), [("qr", 18, 1e-12), ("preconditioned", 12, 1e-3)])
+def test_small_columns_are_resolved_to_their_own_rounding(method, decades, error, seed):
+    """By QR far below 1e-14 sigma_1, where small values are due to columns that are small as a whole."""
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(2, 30, 10, generator=generator, dtype=torch.float64)
+    matrix *= torch.logspace(0, -decades, 10, dtype=torch.float64)
+    found = svd(matrix, method=method)
+    truth = torch.stack(singular_values_mp(matrix))
+    assert (found.lower <= truth).all()
+    assert (truth <= found.upper).all()
+    assert (found.error <= error).all()
 
 
 @pytest.mark.parametrize("spectrum", ["power law", "exponential", "stepped", "clustered"])

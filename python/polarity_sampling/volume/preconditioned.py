@@ -41,10 +41,10 @@ def preconditioned(operator: LinearOperator, top_k: int, *, tol: float, memory: 
     # Rounding T to the operator's precision is a relative perturbation from the right as well.
     unit = EPS32 if operator.dtype == torch.float32 else EPS64
     relative = torch.where(smallest > 0, rounding / smallest, torch.inf)[:, None] + 2.0 * dim * unit
-    absolute = (16.0 + dim) * EPS64 * values[:, :1]  # of the last decomposition
+    last = dense.rounding_of_singular_values(factor, values)  # of the last decomposition
     old_lower, old_upper = from_eigenvalues(eigenvalues[:, :top_k], delta)
-    lower = torch.maximum(values / torch.sqrt(1.0 + relative) - absolute, old_lower)
+    lower = torch.maximum(values / torch.sqrt(1.0 + relative) - last, old_lower)
     # 0 * inf where the first pass has not resolved a value that is zero: what it knew stands.
-    upper = torch.fmin(values * torch.sqrt(1.0 + relative) + absolute, old_upper)
+    upper = torch.fmin(values * torch.sqrt(1.0 + relative) + last, old_upper)
     values = torch.minimum(torch.maximum(values, lower), upper)
     return bound(values, lower, upper, products + more, tol, "preconditioned")

@@ -6,7 +6,7 @@ from torch import Tensor
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.gram import identity
 from polarity_sampling.volume.operator import LinearOperator
-from polarity_sampling.volume.singular_values import EPS64, SingularValues, bound
+from polarity_sampling.volume.singular_values import SingularValues, bound
 
 
 def triangular_factor(columns: Tensor) -> Tensor:
@@ -23,8 +23,13 @@ def triangular_factor(columns: Tensor) -> Tensor:
 
 
 def tall_qr(operator: LinearOperator, top_k: int, *, tol: float) -> SingularValues:
-    """Top-k singular values from R: K products; resolves sigma down to about 1e-14 sigma_1 in float64."""
-    dim = operator.shape[2]
-    values = dense.singular_values(triangular_factor(operator @ identity(operator)))[:, :top_k]
-    reach = (16.0 + dim) * EPS64 * values[:, :1]
-    return bound(values, (values - reach).clamp(min=0.0), values + reach, dim, tol, "qr")
+    """Top-k singular values from R: K products.
+
+    Resolves sigma down to about 1e-14 sigma_1 in float64, and further where small values are due to columns
+    that are small as a whole.
+    """
+    factor = triangular_factor(operator @ identity(operator))
+    values = dense.singular_values(factor)[:, :top_k]
+    reach = dense.rounding_of_singular_values(factor, values)
+    lower = (values - reach).clamp(min=0.0)
+    return bound(values, lower, values + reach, operator.shape[2], tol, "qr")

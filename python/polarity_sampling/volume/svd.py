@@ -34,7 +34,7 @@ def svd(
     | method | products | resolves down to | for |
     |---|---|---|---|
     | "gram" | K | 1e-7 sigma_1 | small K, float32 |
-    | "qr" | K | 1e-14 sigma_1 | float64, D x K fits the memory |
+    | "qr" | K | 1e-14 sigma_1; further in small columns | float64, D x K fits the memory |
     | "preconditioned" | 2 K | 1e-14 sigma_1 | float64, D x K does not fit |
     | "krylov" | what tol takes | 1e-7 sigma_1 | k far below K, decaying spectrum |
     | "range_finder" | 2 (k + 10)(power_steps + 1) + 24 | | the least memory |
