@@ -10,50 +10,59 @@
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kPanelBytes = 1 << 18;  // packed rows of Y must stay in the second-level cache
+constexpr int64_t kPanelBytes = 1 << 18;  // packed rows must stay in the second-level cache
+constexpr int64_t kRowTiles = 4;          // of Omega that are multiplied together
 constexpr int64_t kCells = kGramTile * kGramTile;
 
-// tiles[t] += omega^T times the t-th tile of columns of the rows first .. first + depth of one
-// sample.
+// One block of Omega, [row tile][depth][32], and what it is multiplied with at a time.
+struct OmegaBlock {
+  const double* numbers;
+  int64_t row_tiles, first, depth;  // it stands for the columns first .. first + depth of Omega
+};
+
+// tiles[row tile][column tile] += the block times the same rows of one sample, which are packed
+// once for all of its row tiles.
 template <Isa isa, typename T>
-POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, const double* omega,
-                                int64_t first, int64_t depth, double* packed, double* tiles) {
-  pack(y, shape, first, depth, packed);
-  for (int64_t start = 0; start < shape.cols; start += kGramTile) {
-    const int64_t tile = start / kGramTile;
-    multiply_tile<isa>(omega, packed + tile * depth * kGramTile, depth, kGramTile,
-                       std::min(kGramTile, shape.cols - start), false, tiles + tile * kCells);
+POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, const OmegaBlock& omega,
+                                double* packed, double* tiles) {
+  const int64_t size = omega.depth * kGramTile;
+  pack(y, shape, omega.first, omega.depth, packed);
+  double* tile = tiles;
+  for (int64_t row = 0; row < omega.row_tiles; ++row) {
+    for (int64_t column = 0; column * kGramTile < shape.cols; ++column, tile += kCells) {
+      multiply_tile<isa>(omega.numbers + row * size, packed + column * size, omega.depth, kGramTile,
+                         std::min(kGramTile, shape.cols - column * kGramTile), false, tile);
+    }
   }
 }
 
 template <Isa isa>
 POLARITY_INLINE void accumulate_float_body(const float* y, const GramShape& shape,
-                                           const double* omega, int64_t first, int64_t depth,
-                                           double* packed, double* tiles) {
-  accumulate<isa>(y, shape, omega, first, depth, packed, tiles);
+                                           const OmegaBlock& omega, double* packed, double* tiles) {
+  accumulate<isa>(y, shape, omega, packed, tiles);
 }
 template <Isa isa>
 POLARITY_INLINE void accumulate_double_body(const double* y, const GramShape& shape,
-                                            const double* omega, int64_t first, int64_t depth,
-                                            double* packed, double* tiles) {
-  accumulate<isa>(y, shape, omega, first, depth, packed, tiles);
+                                            const OmegaBlock& omega, double* packed,
+                                            double* tiles) {
+  accumulate<isa>(y, shape, omega, packed, tiles);
 }
 POLARITY_ISA_VARIANTS(accumulate_float,
-                      (const float* y, const GramShape& shape, const double* omega, int64_t first,
-                       int64_t depth, double* packed, double* tiles),
-                      (y, shape, omega, first, depth, packed, tiles))
+                      (const float* y, const GramShape& shape, const OmegaBlock& omega,
+                       double* packed, double* tiles),
+                      (y, shape, omega, packed, tiles))
 POLARITY_ISA_VARIANTS(accumulate_double,
-                      (const double* y, const GramShape& shape, const double* omega, int64_t first,
-                       int64_t depth, double* packed, double* tiles),
-                      (y, shape, omega, first, depth, packed, tiles))
+                      (const double* y, const GramShape& shape, const OmegaBlock& omega,
+                       double* packed, double* tiles),
+                      (y, shape, omega, packed, tiles))
 
-void run(const float* y, const GramShape& shape, const double* omega, int64_t first, int64_t depth,
-         double* packed, double* tiles) {
-  accumulate_float(y, shape, omega, first, depth, packed, tiles);
+void run(const float* y, const GramShape& shape, const OmegaBlock& omega, double* packed,
+         double* tiles) {
+  accumulate_float(y, shape, omega, packed, tiles);
 }
-void run(const double* y, const GramShape& shape, const double* omega, int64_t first, int64_t depth,
-         double* packed, double* tiles) {
-  accumulate_double(y, shape, omega, first, depth, packed, tiles);
+void run(const double* y, const GramShape& shape, const OmegaBlock& omega, double* packed,
+         double* tiles) {
+  accumulate_double(y, shape, omega, packed, tiles);
 }
 
 // omega[d][r] = Omega[first_row + r, first + d] for a tile of rows; those beyond the last one are
@@ -77,40 +86,48 @@ void gaussian_product(const T* y, const GramShape& shape, const GaussianRows& ro
   const int64_t column_tiles = (shape.cols + kGramTile - 1) / kGramTile;
   const int64_t padded = column_tiles * kGramTile;
   const int64_t depth = std::clamp<int64_t>(
-      kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8, kGramChunk);
-  // A block of Omega serves some samples together, all of them where that leaves work for
-  // everybody.
-  constexpr int64_t kTasks = 64, kMostSamples = 64;
-  const int64_t together = std::clamp<int64_t>(shape.batch * row_tiles / kTasks, 1, kMostSamples);
+      kPanelBytes / ((padded + kRowTiles * kGramTile) * static_cast<int64_t>(sizeof(double))), 8,
+      kGramChunk);
+  // A block of Omega serves some samples together, with 64 columns or more.
+  constexpr int64_t kTasks = 32, kLeastColumns = 64, kMostSamples = 64;
+  const int64_t row_blocks = (row_tiles + kRowTiles - 1) / kRowTiles;
+  const int64_t least = (kLeastColumns + shape.cols - 1) / shape.cols;
+  const int64_t together =
+      std::min(shape.batch, std::clamp(shape.batch * row_blocks / kTasks, least, kMostSamples));
   const int64_t groups = (shape.batch + together - 1) / together;
 
-  parallel_for(row_tiles * groups, 1, [&](int64_t begin, int64_t end) {
-    const int64_t per_sample = column_tiles * kCells;
+  parallel_for(row_blocks * groups, 1, [&](int64_t begin, int64_t end) {
+    const int64_t per_sample = kRowTiles * column_tiles * kCells;
     const auto doubles = [](int64_t count) {
       return std::make_unique<double[]>(static_cast<size_t>(count));
     };
-    const auto omega = doubles(depth * kGramTile), packed = doubles(depth * padded);
+    const auto omega = doubles(kRowTiles * depth * kGramTile), packed = doubles(depth * padded);
     const auto tiles = doubles(together * per_sample);
     for (int64_t task = begin; task < end; ++task) {
-      const int64_t first_row = task / groups * kGramTile;
+      const int64_t first_row = task / groups * kRowTiles * kGramTile;
+      const int64_t height = std::min(kRowTiles * kGramTile, rows.count - first_row);
       const int64_t first_sample = task % groups * together;
       const int64_t samples = std::min(together, shape.batch - first_sample);
       std::fill_n(tiles.get(), samples * per_sample, 0.0);
       for (int64_t start = 0; start < shape.rows; start += depth) {
-        const int64_t count = std::min(depth, shape.rows - start);
-        make_omega(rows, shape.rows, first_row, start, count, omega.get());
+        const OmegaBlock block{omega.get(), (height + kGramTile - 1) / kGramTile, start,
+                               std::min(depth, shape.rows - start)};
+        for (int64_t row = 0; row < block.row_tiles; ++row) {
+          make_omega(rows, shape.rows, first_row + row * kGramTile, start, block.depth,
+                     omega.get() + row * block.depth * kGramTile);
+        }
         for (int64_t b = 0; b < samples; ++b) {
-          run(y + (first_sample + b) * shape.stride_batch, shape, omega.get(), start, count,
-              packed.get(), tiles.get() + b * per_sample);
+          run(y + (first_sample + b) * shape.stride_batch, shape, block, packed.get(),
+              tiles.get() + b * per_sample);
         }
       }
-      const int64_t height = std::min(kGramTile, rows.count - first_row);
       for (int64_t b = 0; b < samples; ++b) {
         double* target = out + ((first_sample + b) * rows.count + first_row) * shape.cols;
         for (int64_t r = 0; r < height; ++r) {
+          const double* row = tiles.get() + b * per_sample + r / kGramTile * column_tiles * kCells +
+                              r % kGramTile * kGramTile;
           for (int64_t c = 0; c < shape.cols; ++c) {
-            const int64_t cell = c / kGramTile * kCells + r * kGramTile + c % kGramTile;
-            target[r * shape.cols + c] = tiles[b * per_sample + cell];
+            target[r * shape.cols + c] = row[c / kGramTile * kCells + c % kGramTile];
           }
         }
       }
