@@ -18,6 +18,9 @@ def main() -> None:
     command.add_argument("--case", action="append", default=[], choices=[c.name for c in efficiency.CASES])
     command.add_argument("--out", type=Path, default=HERE / "efficiency.csv")
     command = commands.add_parser("calibration", help="are p-values uniform?")
+    command.add_argument(
+        "--sampler", action="append", default=[], choices=[s[0] for s in calibration.STUDIES]
+    )
     command.add_argument("--out", type=Path, default=HERE / "calibration.csv")
     command.add_argument("--figure", type=Path, default=IMAGES / "samplers-calibration.png")
     command = commands.add_parser("figure", help="the picture of efficiency.csv")
@@ -30,7 +33,7 @@ def main() -> None:
     if options.command == "efficiency":
         efficiency.main(options.case, options.out)
     elif options.command == "calibration":
-        calibration.main(options.out, options.figure)
+        calibration.main(options.sampler, options.out, options.figure)
     elif options.command == "distinct":
         distinct.main()
     elif options.command == "online":
