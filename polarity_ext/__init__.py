@@ -16,6 +16,7 @@ from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
 from polarity_ext.ops.jacobi_singular_values import jacobi_singular_values  # noqa: E402
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
+from polarity_ext.ops.mask_tangents import mask_tangents, mask_tangents_, rectify  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
 from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
@@ -39,11 +40,14 @@ __all__ = [
     "jacobi_singular_values",
     "kernel_table",
     "linear_tangents",
+    "mask_tangents",
+    "mask_tangents_",
     "mlp_cotangents",
     "mlp_tangents",
     "modulate_cotangents",
     "modulate_tangents",
     "normalize_tangents",
+    "rectify",
     "scale_tangents",
     "scale_tangents_",
     "softmax_tangents",

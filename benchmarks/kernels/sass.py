@@ -15,6 +15,7 @@ from pathlib import Path
 # Kernel by its demangled name, as a pattern -> beginnings of instructions that each of its instances has.
 WANTED = {
     r"scale_tangents_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],
+    r"mask_tangents_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],
     r"normalize_runs_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],
     r"softmax_tangents_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],
     r"modulate_(co)?tangents_kernel<\w+, .*Quad<\w+>": ["LDG.E.128", "STG.E.128"],

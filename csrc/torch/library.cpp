@@ -16,6 +16,9 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("gram(Tensor y) -> Tensor");
   m.def("normalize_tangents(Tensor t, Tensor xhat, Tensor r, bool center) -> Tensor");
   m.def("scale_tangents(Tensor t, Tensor d) -> Tensor");
+  m.def("rectify(Tensor x, float slope) -> (Tensor, Tensor)");
+  m.def("mask_tangents(Tensor t, Tensor bits, float low, float high) -> Tensor");
+  m.def("mask_tangents_(Tensor(a!) t, Tensor bits, float low, float high) -> ()");
   m.def("scale_tangents_(Tensor(a!) t, Tensor d) -> ()");
   m.def("symmetric_eigenvalues(Tensor a, int top_k) -> Tensor");
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");

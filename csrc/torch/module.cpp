@@ -24,6 +24,8 @@ constexpr KernelRow kKernels[] = {
     {"uniform", "float32 float64"},
     {"gram", "float32 float64"},
     {"scale_tangents", "float32 float64"},
+    {"rectify", "float32 float64"},
+    {"mask_tangents", "float32 float64"},
     {"activation", "float32 float64"},
     {"normalize_tangents", "float32 float64"},
     {"softmax_tangents", "float32 float64"},

@@ -9,6 +9,15 @@ from torch import Tensor, nn
 CHANNELS, SIZE = 6, 7
 
 
+def pushed(module: nn.Module, z: Tensor, V: Tensor) -> Tensor:
+    """J @ V by torch.func."""
+
+    def flat(z: Tensor) -> Tensor:
+        return module(z).flatten(1)
+
+    return torch.stack([torch.func.jvp(flat, (z,), (v,))[1] for v in V.permute(2, 0, 1)], 2)
+
+
 class Filtered(nn.Module):
     """Latents as images, padded and filtered: along rows, and along columns."""
 
@@ -49,11 +58,43 @@ def test_padding_and_separable_filters(arguments, convolutions, maps):
     assert found.count("convolution") == convolutions
     assert found.count("padding") == maps
 
-    def flat(z: Tensor) -> Tensor:
-        return module(z).flatten(1)
-
-    expected = torch.stack([torch.func.jvp(flat, (z,), (v,))[1] for v in V.permute(2, 0, 1)], 2)
+    expected = pushed(module, z, V)
     torch.testing.assert_close(J @ V, expected)
     U = torch.randn_like(expected)
-    pulled = torch.stack([torch.func.vjp(flat, z)[1](u)[0] for u in U.permute(2, 0, 1)], 2)
-    torch.testing.assert_close(J.mT @ U, pulled)
+    torch.testing.assert_close((U * expected).sum(1), (V * (J.mT @ U)).sum(1))
+
+
+class Rectified(nn.Module):
+    """Leaky ReLU of images, with scales before it and behind it; channels last or not."""
+
+    def __init__(self, last: bool, before: float | Tensor) -> None:
+        super().__init__()
+        self.last, self.before = last, before
+        self.weight = nn.Parameter(torch.randn(3, 2, 3, 3, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z.sin().unflatten(1, (2, 5, 5))
+        x = F.conv2d(x, self.weight) if self.last else x
+        return F.leaky_relu(x * self.before, 0.2) * 2**0.5
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_slopes_of_two_values_are_bits(last):
+    z, V = torch.randn(2, 50, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
+    module = Rectified(last, 1.0).double()
+    J = ps.jacobian(module, z)
+    expected = pushed(module, z, V.expand(2, -1, -1))
+    torch.testing.assert_close(J @ V, expected)
+    U = torch.randn_like(expected)
+    torch.testing.assert_close((U * expected).sum(1), (V * (J.mT @ U)).sum(1))
+    assert ("aten.leaky_relu", "aten.mul.Tensor") in [row.ops[-2:] for row in J.explain().rows]
+    kept = J._captured().blocks[0].primal()
+    bits = [t for residual in kept for t in residual if t.dtype == torch.uint8]
+    assert [list(t.shape) for t in bits] == [[2, -(-module(z)[0].numel() // 8)]]
+
+
+def test_slopes_times_numbers_of_each_channel_are_numbers():
+    module = Rectified(False, torch.tensor([[[2.0]], [[3.0]]], dtype=torch.float64)).double()
+    z, V = torch.randn(2, 50, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
+    expected = pushed(module, z, V.expand(2, -1, -1))
+    torch.testing.assert_close(ps.jacobian(module, z) @ V, expected)

@@ -57,10 +57,10 @@ def stages(module: nn.Module, batch: int = 3) -> list[str]:
         (chain(6, 8, 5, last=False), ["Perceptron"]),
         (chain(6, 8, 7, 9, 5, activation=nn.SiLU), ["Perceptron"]),
         (chain(6, *[7] * 9, activation=nn.Tanh), ["Perceptron", "Product", "Activation"]),
-        (chain(6, 8), ["Product", "Activation"]),
+        (chain(6, 8), ["Product", "Rectifier"]),
         (nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 5)).eval(), ["Product", "Product"]),
         (ScaledProducts().eval(), ["Perceptron"]),
-        (Skip().eval(), ["Product", "Activation", "Perceptron", "Pointwise"]),
+        (Skip().eval(), ["Product", "Rectifier", "Perceptron", "Pointwise"]),
     ],
 )
 def test_what_becomes_one(module, expected):

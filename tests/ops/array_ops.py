@@ -15,7 +15,7 @@ from tests.ops.cases.case import Inputs, Outputs
 
 KINDS = list(ACTIVATIONS)
 # Part of their work is a matrix product of torch's library: they take torch tensors alone.
-TORCH_ONLY = {"linear_tangents", "mlp_tangents", "winograd"}
+TORCH_ONLY = {"linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents", "rectify", "winograd"}
 
 
 class ArrayOps:

@@ -213,6 +213,22 @@ def linear_tangents_ref(t: Tensor, weight: Tensor, d: Tensor) -> Tensor:
     return torch.einsum("boi,lbi->lbo", d.double()[:, :, None] * weight.double(), t.double())
 
 
+def rectify_ref(x: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+    """Both in NumPy, which packs bits itself."""
+    factor = x.new_tensor(slope)
+    y = torch.where(x > 0, x, torch.zeros_like(x) if slope == 0 else x * factor)
+    bits = np.packbits((x > 0).flatten(1).numpy() if x.dim() > 1 else (x > 0)[:, None].numpy(), 1, "little")
+    return y, torch.from_numpy(bits)
+
+
+def mask_tangents_ref(t: Tensor, bits: Tensor, low: float, high: float) -> Tensor:
+    """By unpacked bits."""
+    size = math.prod(t.shape[2:])
+    on = torch.from_numpy(np.unpackbits(bits.numpy(), axis=1, count=size, bitorder="little"))
+    slopes = torch.tensor([low, high], dtype=torch.float64)[on.long()].to(t.dtype)
+    return t * slopes.view(t.shape[1:])
+
+
 def winograd_plain(weight: Tensor, kernel: int, stride: int, transposed: bool) -> Tensor:
     """The kernel behind a transformed one: the least-squares solution at the points 0, 1, -1 and infinity."""
     taps = -(-kernel // stride)

@@ -28,6 +28,9 @@ SCHEMAS = (
     "modulate_cotangents",
     "upfirdn2d",
     "linear_tangents",
+    "rectify",
+    "mask_tangents",
+    "mask_tangents_",
     "winograd",
 )
 SMALL = [

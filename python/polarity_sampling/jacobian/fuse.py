@@ -11,7 +11,7 @@ from dataclasses import replace
 from polarity_sampling.jacobian.program import Link
 from polarity_sampling.jacobian.rules.contraction import Product
 from polarity_sampling.jacobian.rules.convolution import Convolution
-from polarity_sampling.jacobian.rules.pointwise import Chain, Pointwise
+from polarity_sampling.jacobian.rules.pointwise import Chain, Pointwise, Rectifier
 from polarity_sampling.jacobian.rules.pooling import Enlargement
 from polarity_sampling.jacobian.rules.shape import Padding
 
@@ -58,6 +58,16 @@ def _join(first: Link, second: Link) -> Link | None:
         scaled = a.scaled(b.fixed[0])
         # The second has nothing to remember of a primal pass.
         return None if scaled is None else replace(first, stage=scaled, outputs=second.outputs, ops=ops)
-    if isinstance(a, Pointwise) and a.keeps_shape:
-        return replace(first, stage=Chain([a, b]), outputs=second.outputs, parts=parts, ops=ops)
-    return None
+    if not isinstance(a, Pointwise) or not a.keeps_shape:
+        return None
+    if isinstance(a, Rectifier) and (scale := _scale(b)) is not None:
+        return replace(first, stage=a.scaled(scale), outputs=second.outputs, ops=ops)
+    if isinstance(b, Rectifier) and (scale := _scale(a)) is not None:
+        return replace(second, stage=b.scaled(scale), inputs=first.inputs, ops=ops)
+    return replace(first, stage=Chain([a, b]), outputs=second.outputs, parts=parts, ops=ops)
+
+
+def _scale(stage: Pointwise) -> float | None:
+    """The number that everything is multiplied by, if that is all."""
+    factor = None if stage.fixed is None else stage.fixed[0]
+    return factor if isinstance(factor, float) else None

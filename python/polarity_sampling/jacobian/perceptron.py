@@ -40,7 +40,7 @@ class Perceptron(Stage):
         for link, following in zip(self._links, [*self._links[1:], None], strict=True):
             residual = link.stage.join([next(left) for _ in link.parts])
             if isinstance(link.stage, Pointwise):
-                factors.append(residual[0].expand(link.stage.shape).contiguous())
+                factors.append(link.stage.dense(residual).expand(link.stage.shape).contiguous())
             elif following is None or not isinstance(following.stage, Pointwise):
                 weight = self._pull[len(factors)]
                 factors.append(weight.new_ones(self._rows, weight.shape[0]))

@@ -12,6 +12,7 @@ from tests.ops.cases.gaussian_product import GAUSSIAN_PRODUCT
 from tests.ops.cases.gram import GRAM
 from tests.ops.cases.jacobi_singular_values import JACOBI_SINGULAR_VALUES
 from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
+from tests.ops.cases.mask_tangents import MASK_TANGENTS, MASK_TANGENTS_IN_PLACE, RECTIFY
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
 from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
 from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
@@ -46,6 +47,9 @@ OPS = {
         UPFIRDN2D,
         LINEAR_TANGENTS,
         WINOGRAD,
+        RECTIFY,
+        MASK_TANGENTS,
+        MASK_TANGENTS_IN_PLACE,
     )
 }
 

@@ -1,5 +1,6 @@
 """Operators that act on every element alone: a tangent is multiplied by the derivative there."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -69,6 +70,10 @@ class Pointwise(Stage):
 
     def factors(self, residual: Residual) -> Sequence[Factor]:
         return residual if self.fixed is None else self.fixed
+
+    def dense(self, residual: Residual) -> Tensor:
+        """The factor of the one tensor, as numbers; only where there is a residual."""
+        return residual[0]
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         total: Tensor | None = None
@@ -147,7 +152,8 @@ class Chain(Pointwise):
         super()._setup(self.links[0].shapes, self.links[0].shape, [self._constant] if everything else None)
 
     def join(self, residuals: Sequence[Residual]) -> Residual:
-        factors = [residual[0] for residual in residuals if residual]
+        pairs = zip(self.links, residuals, strict=True)
+        factors = [link.dense(residual) for link, residual in pairs if residual]
         if not factors:
             return ()
         product = math.prod(factors[1:], start=factors[0])
@@ -195,6 +201,54 @@ class Activation(Pointwise):
         return value, (derivative,)
 
 
+class Rectifier(Pointwise):
+    """ReLU and leaky ReLU: the derivative has two values, and one bit for each unit is kept."""
+
+    def __init__(self, call: Call, slope: float) -> None:
+        super().__init__(call, lambda args, kwargs, out: ())
+        self._slope, self._dtype = slope, call.out.dtype
+        self._slopes = (slope, 1.0)
+
+    def scaled(self, factor: float) -> "Rectifier":
+        """With a scale before it or behind it."""
+        stage = copy.copy(self)
+        stage._slopes = (self._slopes[0] * factor, self._slopes[1] * factor)
+        return stage
+
+    def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
+        value, bits = polarity_ext.rectify(_in_memory(args[0], 0), self._slope)
+        return _from_memory(value, 0), (bits,)
+
+    def dense(self, residual: Residual) -> Tensor:
+        (bits,) = residual
+        ones = torch.ones((1, *self.shape), dtype=self._dtype, device=bits.device)
+        return self._masked(ones, bits, False)[0]
+
+    def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
+        return (self._masked(tangents[0], residual[0], owned),)
+
+    def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
+        (u,) = cotangents
+        assert u is not None
+        return (self._masked(u, residual[0], owned),)
+
+    def _masked(self, t: Tensor, bits: Tensor, owned: bool) -> Tensor:
+        ordered = _in_memory(t.expand(-1, *self.shape), 1)
+        if owned and is_dense(t) and t.shape == ordered.shape and ordered[0].is_contiguous():
+            polarity_ext.mask_tangents_(ordered, bits, *self._slopes)
+            return t
+        return _from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes), 1)
+
+
+def _in_memory(t: Tensor, batch: int) -> Tensor:
+    """The dimensions in the order that bits have: images with their channels last."""
+    return t.movedim(batch + 1, -1) if t.ndim == batch + 4 else t
+
+
+def _from_memory(t: Tensor, batch: int) -> Tensor:
+    return t.movedim(-1, batch + 1) if t.ndim == batch + 4 else t
+
+
 def _activation(op: torch._ops.OpOverload, kind: Callable[[Call], tuple[str, float | None] | None]) -> None:
     @rule(op)
     def make(call: Call) -> Stage | None:
@@ -202,8 +256,13 @@ def _activation(op: torch._ops.OpOverload, kind: Callable[[Call], tuple[str, flo
         return None if found is None else Activation(call, *found)
 
 
-_activation(aten.relu.default, lambda call: ("relu", None))
-_activation(aten.leaky_relu.default, lambda call: ("leaky_relu", float(call["negative_slope"])))
+@rule(aten.relu.default, aten.leaky_relu.default)
+def rectifier(call: Call) -> Stage | None:
+    if call.out.dtype not in COMPILED or call.out.ndim == 0:
+        return None
+    return Rectifier(call, float(call.arguments.get("negative_slope", 0.0)))
+
+
 _activation(aten.tanh.default, lambda call: ("tanh", None))
 _activation(aten.sigmoid.default, lambda call: ("sigmoid", None))
 _activation(aten.silu.default, lambda call: ("silu", None))
