@@ -7,7 +7,7 @@ from pathlib import Path
 
 from polarity_sampling.report.style import FAINT, new_figure, save, styled
 
-COLOURS = {"bank": FAINT, "SMC, no surrogate": "#8db4dc", "SMC": "#1f5fa8"}
+COLOURS = {"bank": FAINT, "SMC, no screens": "#8db4dc", "SMC": "#1f5fa8"}
 
 
 def main(table: Path, out: Path) -> None:
@@ -26,7 +26,8 @@ def main(table: Path, out: Path) -> None:
                 level, value, 0.24, color=COLOURS[row["sampler"]], label=row["sampler"] if first else None
             )
             burn_in = f", after {int(row['burn_in']):,}" if int(row["burn_in"]) else ""
-            axis.text(1.08 * value, level, f"{value:.3g}{burn_in}", va="center", fontsize=7)
+            at_most = "at most " if row["bound"] else ""
+            axis.text(1.08 * value, level, f"{at_most}{value:.3g}{burn_in}", va="center", fontsize=7)
         axis.set_xscale("log")
         axis.set_xlim(right=8000)
         axis.set_yticks(range(len(cases)), [_title(case) for case in cases])
