@@ -1,9 +1,14 @@
 """Stages made one: the same products, in fewer stages."""
 
+import math
+
 import polarity_sampling as ps
 import pytest
 import torch
 import torch.nn.functional as F
+from polarity_sampling.jacobian.compiled import compiled
+from polarity_sampling.jacobian.rules.convolution import fast_layout
+from polarity_sampling.jacobian.rules.pointwise import Rectifier
 from torch import Tensor, nn
 
 CHANNELS, SIZE = 6, 7
@@ -98,3 +103,19 @@ def test_slopes_times_numbers_of_each_channel_are_numbers():
     z, V = torch.randn(2, 50, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
     expected = pushed(module, z, V.expand(2, -1, -1))
     torch.testing.assert_close(ps.jacobian(module, z) @ V, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 9), (2, 3, 4, 5)])
+def test_bits_are_applied_in_place(shape):
+    z = torch.randn(2, math.prod(shape[1:]))
+    module = nn.Sequential(nn.Tanh(), nn.Unflatten(1, shape[1:]), nn.ReLU())
+    links = compiled(ps.Generator(module, z.shape[1]), z, None).links
+    (stage,) = (link.stage for link in links if isinstance(link.stage, Rectifier))
+    _, residual = stage.primal(torch.relu, (z.view(shape),), {})
+    t = fast_layout(torch.randn(3 * shape[0], *shape[1:])).unflatten(0, (3, shape[0]))
+    expected = t * (z.view(shape) > 0)
+    (kept,) = stage.push(residual, (t,), False)
+    assert torch.equal(kept, expected)
+    (written,) = stage.push(residual, (t,), True)
+    assert written is t
+    assert torch.equal(t, expected)

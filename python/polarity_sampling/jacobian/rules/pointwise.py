@@ -233,8 +233,9 @@ class Rectifier(Pointwise):
         return (self._masked(u, residual[0], owned),)
 
     def _masked(self, t: Tensor, bits: Tensor, owned: bool) -> Tensor:
-        ordered = _in_memory(t.expand(-1, *self.shape), 1)
-        if owned and is_dense(t) and t.shape == ordered.shape and ordered[0].is_contiguous():
+        full = t.expand(-1, *self.shape)
+        ordered = _in_memory(full, 1)
+        if owned and is_dense(t) and t.shape == full.shape and ordered[0].is_contiguous():
             polarity_ext.mask_tangents_(ordered, bits, *self._slopes)
             return t
         return _from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes), 1)
