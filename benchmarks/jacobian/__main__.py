@@ -64,12 +64,22 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
     parser.add_argument("--plot", type=Path, help="only plot cost against latents and probes, to this PNG")
+    parser.add_argument(
+        "--overhead", action="store_true", help="only print what a batch costs besides kernels, once captured"
+    )
     arguments = parser.parse_args()
     memory, clock = parse_memory(arguments.memory), CLOCKS[arguments.clock]
     if arguments.plot:
         from benchmarks.jacobian.plot import plot
 
         plot(arguments.plot, memory, clock)
+        return
+
+    if arguments.overhead:
+        from benchmarks.jacobian.overhead import overhead
+
+        for name in arguments.model or ["dcgan"]:
+            print(f"{name}: {overhead(name, memory):.2%} of the time of a batch is outside kernels")
         return
 
     threads, version = torch.get_num_threads(), torch.__version__
