@@ -38,8 +38,11 @@ ADAPTIVE_LATENTS = 16
 TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
 ITERATED = 0.8
-# The adjoint, narrow blocks and the certificate cost more than the same products of the exact route.
-WORTH = 0.75
+# Parts of the exact route's products that others may take. With a certificate for every latent (the adjoint,
+# narrow blocks, residuals) a product costs up to five times as much as there, a third more in a large
+# network; see benchmarks/volume/results/speed.csv.
+WORTH_ITERATING = 0.4
+WORTH_FIXED = 0.75
 # A subspace that misses less than this part of tol cannot have spoilt anything.
 _NEGLIGIBLE = 0.1
 # Latents for a relative tolerance: the first give the shared directions, the others the errors. A fresh
@@ -103,7 +106,7 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
     factors, basis = _operators(generator, trial, memory)
     # In the generator's precision, so that its rounding is in the trial as well.
     factors = factors.to(generator.dtype)
-    best, fewest = EXACT, WORTH * size
+    best, fewest = EXACT, WORTH_ITERATING * size
     trials: list[tuple[Tensor | None, int]] = [(None, width) for width in TRIED_BLOCKS]
     trials += [(shared_directions(generator, width, memory), width) for width in TRIED_BLOCKS]
     for start, block in trials:
@@ -151,7 +154,7 @@ def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -
 
 def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
     """(width of a block, blocks) worth taking instead of the exact route, cheapest first."""
-    most = int(WORTH * size)
+    most = int(WORTH_FIXED * size)
     shared = [(width, 1) for width in range(top_k, most + 1, max(1, size // 25))]
     krylov = [
         (width, steps)
