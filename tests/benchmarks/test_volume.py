@@ -1,13 +1,14 @@
 """The benchmarks of log-volumes: peers compute what they claim, and the study says who is inside."""
 
 import csv
+from dataclasses import replace
 
 import polarity_sampling as ps
 import pytest
 import torch
 from torch import nn
 
-from benchmarks.volume import peers, plot, study
+from benchmarks.volume import peers, plot, speed, study
 from tests import oracle
 
 
@@ -64,6 +65,25 @@ def test_the_study_goes_on_where_it_was_and_counts(generator, tmp_path, monkeypa
     assert table["planted 32", "krylov"]["inside %"] == "100.00"
     with (tmp_path / "study.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(table)
+
+
+def test_speed_has_a_row_for_every_contender_and_keeps_the_last_ones(generator, tmp_path, monkeypatch):
+    monkeypatch.setattr(speed, "load", lambda name: generator)
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(speed, "FEWEST_ROUNDS", 2)
+    rows = speed.measure(speed.Case("small", 3, 4), "cpu")
+    by_name = {row.contender: row for row in rows}
+    assert len(by_name) == len(speed.contenders(generator, speed.Case("small", 3, 4)))
+    assert float(by_name["log_volume, exact"].median_error) < 1e-4
+    assert by_name["log_volume, exact"].products == "8"  # six, and two for the check
+    assert sum(row.best_peer_over_this == "1.00" for row in rows) >= 1
+    assert rows[-1].published_over_this == "1.00"
+    path = tmp_path / "speed.csv"
+    for case in ("small", "other", "small"):
+        speed.keep([replace(row, model=case) for row in rows], path)
+    with path.open() as file:
+        models = [row["model"] for row in csv.DictReader(file)]
+    assert models == ["other"] * len(rows) + ["small"] * len(rows)
 
 
 def test_curves_fall_with_the_products(generator):
