@@ -11,6 +11,7 @@ _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
+from polarity_ext.ops.cholesky_qr import cholesky_qr  # noqa: E402
 from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
 from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
@@ -23,6 +24,7 @@ from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
 from polarity_ext.ops.softmax_tangents import softmax_tangents  # noqa: E402
+from polarity_ext.ops.solve_triangular import solve_triangular  # noqa: E402
 from polarity_ext.ops.symmetric_eigenvalues import symmetric_eigenvalues  # noqa: E402
 from polarity_ext.ops.upfirdn2d import upfirdn2d  # noqa: E402
 from polarity_ext.ops.weighted_draw import weighted_draw  # noqa: E402
@@ -33,6 +35,7 @@ __all__ = [
     "activation",
     "build_info",
     "cholesky",
+    "cholesky_qr",
     "floored_log_sum",
     "gaussian",
     "gaussian_product",
@@ -51,6 +54,7 @@ __all__ = [
     "scale_tangents",
     "scale_tangents_",
     "softmax_tangents",
+    "solve_triangular",
     "symmetric_eigenvalues",
     "uniform",
     "upfirdn2d",

@@ -36,6 +36,7 @@ __all__ = [
     "normalize_tangents",
     "scale_tangents",
     "softmax_tangents",
+    "solve_triangular",
     "symmetric_eigenvalues",
     "uniform",
     "upfirdn2d",
@@ -314,4 +315,16 @@ def jacobi_singular_values(
     """
     outputs = {"out[0]": out[0], "out[1]": out[1]}
     result: tuple[A, A] = Caller("jacobi_singular_values", {"a": a}, outputs, stream).run(max_sweeps)
+    return result
+
+
+def solve_triangular(y: A, r: SupportsDLPack, *, out: Any = None, stream: int | None = None) -> A:
+    """Every row of y times the inverse of an upper-triangular matrix; see `polarity_ext.solve_triangular`.
+
+    Args:
+        y: [B, D, L] with L <= 384, float32 or float64, any strides.
+        r: [B, L, L] float64, any strides; only the upper triangle is read.
+        out: [B, D, L] float64, contiguous.
+    """
+    result: A = Caller("solve_triangular", {"y": y, "r": r}, {"out": out}, stream).run()
     return result

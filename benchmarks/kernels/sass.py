@@ -22,6 +22,7 @@ WANTED = {
     r"gram_partial_kernel<": ["DMMA"],
     r"gaussian_product_kernel<": ["DFMA"],
     r"jacobi_singular_values_kernel<": ["DFMA", "SHFL.BFLY"],
+    r"solve_triangular_kernel<": ["DFMA"],
     r"mlp_tangents_kernel<float": ["FFMA", "LDS"],
     r"linear_full_kernel<float": ["FFMA"],
     r"linear_tensor_kernel<": ["HMMA.1688.F32.TF32", "LDGSTS"],

@@ -10,6 +10,7 @@
 #include "../kernels/floored_log_sum.h"
 #include "../kernels/gram.h"
 #include "../kernels/jacobi_singular_values.h"
+#include "../kernels/solve_triangular.h"
 #include "../kernels/symmetric_eigenvalues.h"
 #include "entry.h"
 
@@ -141,6 +142,26 @@ py::object jacobi_singular_values(Call& call, int64_t max_sweeps) {
   return py::make_tuple(values.object(), info.object());
 }
 
+py::object solve_triangular(Call& call) {
+  const Array y = call.input("y"), r = call.input("r", Dtype::float64);
+  y.check(y.dim() == 3, "must be [B, D, L], got " + text_of(y.sizes()));
+  r.check(
+      r.dim() == 3 && r.size(0) == y.size(0) && r.size(1) == y.size(2) && r.size(2) == y.size(2),
+      "must be [B, L, L] for y " + text_of(y.sizes()) + ", got " + text_of(r.sizes()));
+  y.check(y.size(2) <= kLargestTriangular,
+          "has L = " + std::to_string(y.size(2)) + ", at most 384 is possible; use its library's");
+  const TriangularShape shape{y.size(0),   y.size(1),   y.size(2),   y.stride(0), y.stride(1),
+                              y.stride(2), r.stride(0), r.stride(1), r.stride(2)};
+  const Array out = call.output("out", Dtype::float64, y.sizes());
+  check_contiguous(out);
+  call.run(y.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    POLARITY_LAUNCH(call, solve_triangular<T>, y.data<T>(), r.data<double>(), shape,
+                    out.data<double>());
+  });
+  return out.object();
+}
+
 }  // namespace
 
 void bind_linear_algebra(py::module_ m) {
@@ -149,6 +170,7 @@ void bind_linear_algebra(py::module_ m) {
   m.def("cholesky", entry(cholesky));
   m.def("floored_log_sum", entry(floored_log_sum));
   m.def("jacobi_singular_values", entry(jacobi_singular_values));
+  m.def("solve_triangular", entry(solve_triangular));
 }
 
 }  // namespace polarity

@@ -53,13 +53,16 @@ Array Call::view(const std::string& name, const py::object& object) const {
   return array;
 }
 
-Array Call::input(const char* name) {
+Array Call::input(const char* name, std::optional<Dtype> wanted) {
   Array array = view(name, caller_.attr("inputs")[name]);
   if (array.dtype() == Dtype::int64) {
     throw py::type_error(op_ + ": " + name +
                          " is int64; it must be float32 or float64 (convert it with .astype())");
   }
-  if (!arguments_.empty()) {
+  if (wanted) {
+    array.check(array.dtype() == *wanted,
+                std::string("is ") + name_of(array.dtype()) + "; it must be " + name_of(*wanted));
+  } else if (!arguments_.empty()) {
     const Dtype first = arguments_.front().dtype();
     array.check(array.dtype() == first, std::string("is ") + name_of(array.dtype()) +
                                             "; it must be " + name_of(first) +

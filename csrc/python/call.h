@@ -26,8 +26,9 @@ class Call {
  public:
   explicit Call(pybind11::object caller);
 
-  // An argument that is read: on the caller's device, and of the dtype of the inputs before it.
-  Array input(const char* name);
+  // An argument that is read: on the caller's device, and of the dtype asked for, which is by
+  // default that of the inputs before it.
+  Array input(const char* name, std::optional<Dtype> wanted = std::nullopt);
 
   // What is written: the array given under this name, which must fit, or new memory of the
   // caller's library. It shares memory with no other argument, but may be `in_place` itself.

@@ -20,6 +20,7 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("mask_tangents(Tensor t, Tensor bits, float low, float high) -> Tensor");
   m.def("mask_tangents_(Tensor(a!) t, Tensor bits, float low, float high) -> ()");
   m.def("scale_tangents_(Tensor(a!) t, Tensor d) -> ()");
+  m.def("solve_triangular(Tensor y, Tensor r) -> Tensor");
   m.def("symmetric_eigenvalues(Tensor a, int top_k) -> Tensor");
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
   m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");

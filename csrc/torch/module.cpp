@@ -35,6 +35,7 @@ constexpr KernelRow kKernels[] = {
     {"floored_log_sum", "float64"},
     {"gaussian_product", "float32 float64"},
     {"jacobi_singular_values", "float32 float64"},
+    {"solve_triangular", "float32 float64"},
     {"mlp_tangents", "float32 float64"},
     {"modulate_tangents", "float32 float64"},
     {"modulate_cotangents", "float32 float64"},

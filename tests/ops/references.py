@@ -134,6 +134,11 @@ def floored_log_sum_ref(
     return torch.tensor(value, dtype=f64), torch.tensor(error, dtype=f64), torch.tensor(ranks, dtype=i64)
 
 
+def solve_triangular_ref(y: Tensor, r: Tensor) -> Tensor:
+    """By LAPACK, of the transposed system."""
+    return torch.linalg.solve_triangular(torch.triu(r).mT, y.double().mT, upper=False).mT
+
+
 def scale_tangents_ref(t: Tensor, d: Tensor) -> Tensor:
     """Correctly rounded: a product of two float32 is exact in float64."""
     return (t.double() * d.double()).to(t.dtype)

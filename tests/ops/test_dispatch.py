@@ -23,6 +23,7 @@ SCHEMAS = (
     "floored_log_sum",
     "gaussian_product",
     "jacobi_singular_values",
+    "solve_triangular",
     "mlp_tangents",
     "modulate_tangents",
     "modulate_cotangents",

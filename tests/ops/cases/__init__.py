@@ -19,6 +19,7 @@ from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
 from tests.ops.cases.softmax_tangents import SOFTMAX_TANGENTS
+from tests.ops.cases.solve_triangular import SOLVE_TRIANGULAR
 from tests.ops.cases.symmetric_eigenvalues import SYMMETRIC_EIGENVALUES
 from tests.ops.cases.upfirdn2d import UPFIRDN2D
 from tests.ops.cases.weighted_draw import WEIGHTED_DRAW
@@ -41,6 +42,7 @@ OPS = {
         FLOORED_LOG_SUM,
         GAUSSIAN_PRODUCT,
         JACOBI_SINGULAR_VALUES,
+        SOLVE_TRIANGULAR,
         MLP_TANGENTS,
         MODULATE_TANGENTS,
         MODULATE_COTANGENTS,
