@@ -85,9 +85,9 @@ POLARITY_INLINE void combine(Lanes<isa>* x, Lanes<isa>* y, int64_t height,
   y_square = (y_sum[0] + y_sum[1]) + (y_sum[2] + y_sum[3]);
 }
 
-// Makes columns p < q orthogonal and the longer one the first (which saves sweeps). Adds one to
-// `rotated` in each lane where they were not orthogonal; a lane that has nothing to do keeps its
-// bits.
+// Makes columns p < q orthogonal and, where that takes a rotation, the longer one the first (which
+// saves sweeps). Adds one to `rotated` in each lane where they were not orthogonal; a lane that has
+// nothing to do keeps its bits.
 template <Isa isa>
 POLARITY_INLINE void rotate(Lanes<isa>* x, Lanes<isa>* y, int64_t height, double tolerance,
                             Lanes<isa>& x_square, Lanes<isa>& y_square, Lanes<isa>& rotated) {
@@ -98,9 +98,10 @@ POLARITY_INLINE void rotate(Lanes<isa>* x, Lanes<isa>* y, int64_t height, double
   V turn = absolute<isa>(product) > limit ? one : zero;
   turn = x_square > kTinySquare ? turn : zero;
   turn = y_square > kTinySquare ? turn : zero;
-  const V exchange = y_square > x_square ? one : zero;
+  // Not without a rotation: a sweep that counts none must have met every pair in its place.
+  const V exchange = y_square > x_square ? turn : zero;
   bool idle = true;
-  for (int lane = 0; lane < kLanes<isa>; ++lane) idle &= turn[lane] + exchange[lane] == 0.0;
+  for (int lane = 0; lane < kLanes<isa>; ++lane) idle &= turn[lane] == 0.0;
   if (idle) return;
 
   const V zeta = (y_square - x_square) / (2.0 * (turn > 0.0 ? product : one));

@@ -243,7 +243,11 @@ int64_t block_of(int64_t depth) {
 
 template <typename T>
 void winograd(const T* x, const T* weight, T* out, const TileShape& from, const TileShape& to) {
-  if (from.tiles() * from.channels * to.channels == 0) return;
+  if (from.tiles() * to.channels == 0) return;
+  if (from.channels == 0) {  // empty sums
+    std::fill_n(out, to.images * to.y.pixels * to.x.pixels * to.channels, T(0));
+    return;
+  }
   const std::unique_ptr<T[]> panels = packed(weight, from, to);
   const Convolution<T> conv{x, panels.get(), out, from, to, block_of<T>(from.depth())};
   parallel_for(divided_up(from.tiles(), conv.block), 1,

@@ -23,7 +23,7 @@ def cholesky_qr(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     matrices, SIAM J. Sci. Comput. 42, 2020; here relative to each column, so that scaling columns changes
     nothing). All of it is products in float64, whatever the precision of ``y``, and no column waits for
     another as in Householder's. A matrix gives the same bits whatever its batch. Differentiable; one
-    synchronisation with the device.
+    synchronisation with the device, two where some matrix needs a shift.
 
     Args:
         y: [B, D, L] with D >= L, L <= 384, float32 or float64, any strides.
@@ -41,11 +41,15 @@ def cholesky_qr(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     moments = gram(y)
     q, r = _divided(y, moments)
     again = gram(q)
-    (poor,) = torch.nonzero(~_nearly_identity(again), as_tuple=True)
+    near = _nearly_identity(again)
+    (poor,) = torch.nonzero(~near, as_tuple=True)
     if poor.numel():
-        better_q, better_r = _shifted(y[poor], moments[poor])
-        q, r = q.index_copy(0, poor, better_q), r.index_copy(0, poor, better_r)
-        again = again.index_copy(0, poor, gram(better_q))
+        # The others anew, not copied over: backward through a factor that failed is zero times NaN.
+        (good,) = torch.nonzero(near, as_tuple=True)
+        same, better = _divided(y[good], moments[good]), _shifted(y[poor], moments[poor])
+        order = torch.cat([good, poor]).argsort()
+        q, r = (torch.cat(pair)[order] for pair in zip(same, better, strict=True))
+        again = gram(q)
     q, last = _divided(q, again)
     fine = _nearly_identity(again)
     failed = torch.where(fine, 0.0, torch.nan)[:, None, None]

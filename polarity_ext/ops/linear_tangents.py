@@ -21,6 +21,10 @@ def _fake(t: Tensor, weight: Tensor, d: Tensor, precision: int) -> Tensor:
     return t.new_empty((t.shape[0], *d.shape))
 
 
+for _device in ("cpu", "cuda"):  # the product inside must have the dtype of t: kernels read it as that
+    torch.library.register_autocast("polarity::linear_tangents", _device, torch.float32)
+
+
 class _LinearTangents(torch.autograd.Function):
     @staticmethod
     def forward(t: Tensor, weight: Tensor, d: Tensor, precision: int) -> Tensor:

@@ -23,6 +23,16 @@ def _fake(v: Tensor, weights: list[Tensor], factors: list[Tensor], adjoint: bool
     return v.new_empty((v.shape[0], batch, widths[-1]))
 
 
+for _device in ("cpu", "cuda"):  # the product inside must have the dtype of v: kernels read it as that
+    torch.library.register_autocast("polarity::mlp_tangents", _device, torch.float32)
+
+
+_TRACKED = (
+    "{}: a weight or factor is being differentiated and this op has derivatives in its first argument alone; "
+    "detach() them, or compose the layers of torch and scale_tangents"
+)
+
+
 class _MlpTangents(torch.autograd.Function):
     """Linear in v; weights and factors are constants (`_apply` sees to it)."""
 
@@ -35,18 +45,28 @@ class _MlpTangents(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         v, ctx.adjoint, ctx.layers, *constants = inputs
+        ctx.name = "mlp_cotangents" if ctx.adjoint else "mlp_tangents"
+        ctx.set_materialize_grads(False)  # None: not differentiated
         ctx.is_shared = v.dim() == 2
         ctx.save_for_backward(*constants)
         ctx.save_for_forward(*constants)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if any(ctx.needs_input_grad[3:]):  # by an outer transform, whose tracking nobody sees from outside
+            raise RuntimeError(_TRACKED.format(ctx.name))
         constants = ctx.saved_tensors
+        if grad is None:
+            return (None,) * (3 + len(constants))
         of_v = _MlpTangents.apply(grad, not ctx.adjoint, ctx.layers, *constants)  # type: ignore[no-untyped-call]
         return of_v.sum(1) if ctx.is_shared else of_v, *[None] * (2 + len(constants))
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor | None, _: None, __: None, *constants: Tensor | None) -> Tensor | None:
+        if any(constant is not None for constant in constants):
+            raise RuntimeError(_TRACKED.format(ctx.name))
+        if tangent is None:
+            return None
         out: Tensor = _MlpTangents.apply(tangent, ctx.adjoint, ctx.layers, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return out
 
@@ -68,10 +88,7 @@ def _apply(
     constants = [*weights, *factors]
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in constants)
     if tracked or any(torch.autograd.forward_ad.unpack_dual(x).tangent is not None for x in constants):
-        raise RuntimeError(
-            f"{name}: a weight or factor is being differentiated and this op has derivatives in its first "
-            "argument alone; detach() them, or compose the layers of torch and scale_tangents"
-        )
+        raise RuntimeError(_TRACKED.format(name))
     out: Tensor = _MlpTangents.apply(v, adjoint, len(weights), *constants)  # type: ignore[no-untyped-call]
     return out
 

@@ -28,6 +28,9 @@ def _fake(x: Tensor, taps: Tensor, up: Sequence[int], down: Sequence[int], paddi
     return x.new_empty((n, channels, out_height, out_width))
 
 
+_TRACKED = "upfirdn2d: f is being differentiated and this op has derivatives in x alone; detach() it"
+
+
 class _Upfirdn2d(torch.autograd.Function):
     """Linear in x; the taps are constants (`upfirdn2d` sees to it)."""
 
@@ -41,6 +44,7 @@ class _Upfirdn2d(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, taps, *ctx.settings = inputs
+        ctx.set_materialize_grads(False)  # None: not differentiated
         ctx.sizes = [
             (x.shape[3], output.shape[3], taps.shape[1]),
             (x.shape[2], output.shape[2], taps.shape[0]),
@@ -49,7 +53,11 @@ class _Upfirdn2d(torch.autograd.Function):
         ctx.save_for_forward(taps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None, None, None, None]:
+        if ctx.needs_input_grad[1]:  # by an outer transform, whose tracking nobody sees from outside
+            raise RuntimeError(_TRACKED)
+        if grad is None:
+            return (None,) * 5
         (taps,) = ctx.saved_tensors
         up, down, padding = ctx.settings
         back = []
@@ -60,7 +68,11 @@ class _Upfirdn2d(torch.autograd.Function):
         return of_x, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor | None, taps_tangent: Tensor | None, *_: Any) -> Tensor | None:
+        if taps_tangent is not None:
+            raise RuntimeError(_TRACKED)
+        if tangent is None:
+            return None
         out: Tensor = _Upfirdn2d.apply(tangent, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
         return out
 
@@ -121,9 +133,7 @@ def upfirdn2d(
     """
     tracked = torch.is_grad_enabled() and f.requires_grad
     if tracked or torch.autograd.forward_ad.unpack_dual(f).tangent is not None:
-        raise RuntimeError(
-            "upfirdn2d: f is being differentiated and this op has derivatives in x alone; detach() it"
-        )
+        raise RuntimeError(_TRACKED)
     ups, downs, pads = _pair("up", up, 2), _pair("down", down, 2), _pair("padding", padding, 4)
     if f.dim() != 1:
         out: Tensor = _Upfirdn2d.apply(x, f.flip(0, 1) if f.dim() == 2 else f, ups, downs, pads)  # type: ignore[no-untyped-call]

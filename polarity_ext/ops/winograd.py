@@ -76,6 +76,18 @@ def _fake(
     return out.permute(0, 3, 1, 2)
 
 
+for _device in ("cpu", "cuda"):  # the product inside must have the dtype of x: kernels read it as that
+    torch.library.register_autocast("polarity::winograd", _device, torch.float32)
+
+
+_TRACKED = "winograd: weight is being differentiated and this op has derivatives in x alone; detach() it"
+
+
+def _moved(x: Tensor, room: list[int]) -> Tensor:
+    """F.pad, but filling up before it cuts: the cut may be larger than what there was."""
+    return F.pad(F.pad(x, [max(r, 0) for r in room]), [min(r, 0) for r in room])
+
+
 class _Winograd(torch.autograd.Function):
     """Linear in x; the weight is a constant (`winograd` sees to it)."""
 
@@ -87,12 +99,17 @@ class _Winograd(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, *ctx.settings = inputs
+        ctx.set_materialize_grads(False)  # None: not differentiated
         ctx.before = tuple(x.shape[2:])
         ctx.save_for_backward(weight)
         ctx.save_for_forward(weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if ctx.needs_input_grad[1]:  # by an outer transform, whose tracking nobody sees from outside
+            raise RuntimeError(_TRACKED)
+        if grad is None:
+            return (None,) * 7
         (weight,) = ctx.saved_tensors
         kernel, stride, padding, size, transposed = ctx.settings
         plain = _plain_weight(weight, kernel, stride, transposed)
@@ -102,13 +119,17 @@ class _Winograd(torch.autograd.Function):
             whole = stride * ((before if transposed else after) - 1) + kernel
             room = [*([p, whole - after - p] if transposed else [-p, before + p - whole]), *room]
         if transposed:
-            of_x = F.conv2d(F.pad(grad, room), plain, stride=stride)
+            of_x = F.conv2d(_moved(grad, room), plain, stride=stride)
         else:
-            of_x = F.pad(F.conv_transpose2d(grad, plain, stride=stride), room)
+            of_x = _moved(F.conv_transpose2d(grad, plain, stride=stride), room)
         return of_x, *(None,) * 6
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:
+    def jvp(ctx: Any, tangent: Tensor | None, weight_tangent: Tensor | None, *_: Any) -> Tensor | None:
+        if weight_tangent is not None:
+            raise RuntimeError(_TRACKED)
+        if tangent is None:
+            return None
         out: Tensor = _Winograd.apply(tangent, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
         return out
 
@@ -176,8 +197,6 @@ def winograd(
     """
     tracked = torch.is_grad_enabled() and weight.requires_grad
     if tracked or torch.autograd.forward_ad.unpack_dual(weight).tangent is not None:
-        raise RuntimeError(
-            "winograd: weight is being differentiated and this op has derivatives in x alone; detach() it"
-        )
+        raise RuntimeError(_TRACKED)
     out: Tensor = _Winograd.apply(x, weight, kernel, stride, list(padding), list(size), transposed)  # type: ignore[no-untyped-call]
     return out

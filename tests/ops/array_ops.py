@@ -14,7 +14,8 @@ from tests.ops.cases import Op
 from tests.ops.cases.case import Inputs, Outputs
 
 KINDS = list(ACTIVATIONS)
-# Part of their work is a matrix product of torch's library: they take torch tensors alone.
+# They take torch tensors alone: part of their work is a matrix product of torch's library, or they make and
+# take bits.
 TORCH_ONLY = {"linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents", "rectify", "winograd"}
 
 

@@ -67,6 +67,25 @@ def test_derivatives(device: str) -> None:
     assert torch.autograd.gradcheck(lambda y: polarity_ext.cholesky_qr(y)[:2], (y,))
 
 
+def test_derivatives_beside_matrices_that_need_a_shift(device: str, seed: int) -> None:
+    y = planted([10.0, 1e9, 1e10], 40, 6, seed).to(device)
+    g = torch.Generator().manual_seed(seed)
+    v = torch.randn(y.shape, generator=g, dtype=torch.float64).to(device)
+    w = torch.randn(3, 6, 6, generator=g, dtype=torch.float64).to(device)
+
+    def gradient(factor) -> torch.Tensor:
+        x = y.clone().requires_grad_()
+        q, r = factor(x)[:2]
+        sign = r.diagonal(dim1=1, dim2=2).sign().detach()  # torch leaves it open
+        loss = ((q * sign[:, None]) * v).sum() + ((r * sign[:, :, None]) * w).sum()
+        return torch.autograd.grad(loss, x)[0]
+
+    got, expected = gradient(polarity_ext.cholesky_qr), gradient(torch.linalg.qr)
+    error = (got - expected).norm(dim=(1, 2)) / expected.norm(dim=(1, 2))
+    condition = torch.tensor([10.0, 1e9, 1e10], device=device)
+    assert bool((error <= 1e4 * EPS * condition).all())
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 2), (2, 3, 0)], ids=str)
 def test_nothing(shape: tuple[int, ...]) -> None:
     q, r, info = polarity_ext.cholesky_qr(torch.ones(shape))

@@ -64,6 +64,19 @@ def overload(op: Op) -> torch._ops.OpOverload:
     return getattr(torch.ops.polarity, name).default
 
 
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_autocast_changes_nothing(op: Op, device: str, seed: int) -> None:
+    """Products of torch inside an op would come out in half precision, and be read as what they are not."""
+    place = (CUDA if device == "cuda" else CPU).place
+    case = next(case for case in op.cases if case.bytes > 10_000)
+    expected = op.run(torch.ops.polarity, *map(place, case.inputs(seed)))
+    with torch.autocast(device, dtype=torch.bfloat16):
+        got = op.run(torch.ops.polarity, *map(place, case.inputs(seed)))
+    for value, wanted in zip(got, expected, strict=True):
+        assert value.dtype == wanted.dtype
+        assert torch.equal(value.nan_to_num(), wanted.nan_to_num())
+
+
 @pytest.mark.parametrize(("op", "case"), SMALL)
 def test_schema_and_fake_kernel(op: Op, case: Case, device: str, seed: int) -> None:
     """Nothing is mutated or aliased that the schema does not say; shapes, dtypes and strides are foretold.

@@ -87,6 +87,22 @@ def test_a_matrix_gives_the_same_bits_in_any_batch(backend: Backend, seed: int) 
     assert torch.equal(together, alone)
 
 
+def test_orthogonal_columns_beside_others_alone_and_in_a_batch(backend: Backend, seed: int) -> None:
+    """Zeros and ones: many pairs need no rotation, and a sweep must not pass over those that do."""
+    a = torch.rand(60, 9, 9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    a = (a < 0.25).double()
+    a[0] = torch.eye(9, dtype=torch.float64)
+    a[1, :3, :3] = torch.tensor([[0.0, 1, 1], [0, 0, 1], [1, 0, 0]])
+    a[1, 3:, :3] = a[1, :3, 3:] = 0.0
+    exact = torch.linalg.svdvals(a)
+    a = a.to(backend.device)
+    alone = torch.cat([polarity_ext.jacobi_singular_values(one[None])[0] for one in a])
+    together, info = polarity_ext.jacobi_singular_values(a)
+    assert not bool(info.any())
+    assert torch.equal(alone, together)
+    torch.testing.assert_close(alone.cpu(), exact, rtol=0, atol=1e-13)
+
+
 def test_threads_do_not_change_a_bit(seed: int) -> None:
     a = matrices(90, 10, 10, graded, seed)
     before = torch.get_num_threads()

@@ -85,6 +85,14 @@ def test_refuses_derivatives_it_does_not_have(device: str) -> None:
     with pytest.raises(RuntimeError, match="cannot be batched by vmap"):
         torch.func.vmap(of_factor)(factors[2].expand(2, -1, -1))
 
+    def through(d: Tensor) -> Tensor:  # inside another transform the factor looks like a constant
+        return torch.func.grad(
+            lambda v: polarity_ext.mlp_tangents(v, weights, [*factors[:2], d]).square().sum()
+        )(v).sum()
+
+    with pytest.raises(RuntimeError, match="mlp_tangents: a weight or factor is being differentiated"):
+        torch.func.grad(through)(factors[2])
+
 
 def test_bad_arguments() -> None:
     v = torch.ones(2, 4)

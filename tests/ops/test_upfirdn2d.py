@@ -93,6 +93,19 @@ def test_layout_is_kept() -> None:
     assert polarity_ext.upfirdn2d(x, f).is_contiguous()
 
 
+def test_a_filter_differentiated_from_outside_is_refused() -> None:
+    """Inside another transform the filter looks like a constant; its derivative would be silently zero."""
+    x, f = torch.randn(1, 2, 5, 5), torch.randn(2, 2)
+
+    def through(f: torch.Tensor) -> torch.Tensor:
+        return torch.func.jvp(lambda x: polarity_ext.upfirdn2d(x, f).square().sum(), (x,), (x,))[1]
+
+    with pytest.raises(RuntimeError, match="f is being differentiated"):
+        torch.func.grad(through)(f)
+    with pytest.raises(RuntimeError, match="f is being differentiated"):
+        torch.func.jvp(through, (f,), (f,))
+
+
 def test_bad_arguments() -> None:
     x, f = torch.ones(2, 3, 4, 5), torch.ones(2, 2)
     run = polarity_ext.upfirdn2d

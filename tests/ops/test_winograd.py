@@ -54,6 +54,44 @@ def test_derivatives(kernel: int, stride: int, transposed: bool, device: str) ->
     check_vmap(function, [(torch.randn_like(x),) for _ in range(2)])
 
 
+def test_a_crop_larger_than_the_image(device: str) -> None:
+    x = torch.randn(1, 2, 16, 2, dtype=torch.float64, device=device).requires_grad_()
+    plain = torch.randn(3, 2, 3, 3, dtype=torch.float64, device=device)
+    weight = polarity_ext.winograd_weight(plain)
+    wide = F.conv2d(x, plain, padding=(0, 4))
+    found = polarity_ext.winograd(x, weight, 3, size=(11, 1), padding=(0, 4))
+    torch.testing.assert_close(found, wide[:, :, :11, :1])
+    torch.testing.assert_close(
+        torch.autograd.grad(found.square().sum(), x),
+        torch.autograd.grad(wide[:, :, :11, :1].square().sum(), x),
+    )
+
+
+def test_no_channels(device: str) -> None:
+    out = polarity_ext.winograd(
+        torch.ones(2, 0, 5, 5, device=device), torch.ones(16, 0, 3, device=device), 3, size=(3, 3)
+    )
+    assert torch.equal(out, torch.zeros_like(out))
+
+
+def test_a_weight_differentiated_from_outside_is_refused(device: str) -> None:
+    """Inside another transform the weight looks like a constant; its derivative would be silently zero."""
+    x, w = torch.randn(1, 2, 5, 5, device=device), torch.randn(2, 2, 3, 3, device=device)
+
+    def function(w: Tensor, x: Tensor) -> Tensor:
+        weight = polarity_ext.winograd_weight(w)
+        return polarity_ext.winograd(x, weight, 3, size=(5, 5), padding=(1, 1)).square().sum()
+
+    inner = (
+        lambda w: torch.func.jvp(lambda x: function(w, x), (x,), (x,))[1],
+        lambda w: torch.func.grad_and_value(lambda x: function(w, x))(x)[1],
+        lambda w: torch.func.grad(lambda x: function(w, x))(x).sum(),
+    )
+    for of_weight in inner:
+        with pytest.raises(RuntimeError, match="weight is being differentiated"):
+            torch.func.grad(of_weight)(w)
+
+
 def test_bad_arguments() -> None:
     x, plain = torch.ones(2, 3, 4, 5), torch.ones(6, 3, 3, 3)
     weight = polarity_ext.winograd_weight(plain)
