@@ -1,6 +1,7 @@
 """What the engine promises beside right products: capture once, recapture, explain, precision, threads."""
 
 import gc
+import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -233,6 +234,17 @@ def test_precision_by_request(generator):
         ps.jacobian(generator, z, cuda_graph=True)
 
 
+def test_rounded_products_of_convolutions_that_minimal_filtering_would_take():
+    module = nn.Sequential(
+        nn.Linear(4, 64 * 64), nn.Unflatten(1, (64, 8, 8)), nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(64, 32, 4, 2, 1),
+    ).eval()  # fmt: skip
+    z, V = torch.randn(4, 4), torch.eye(4)
+    exact = ps.jacobian(module, z) @ V
+    rounded = ps.jacobian(module, z, precision="bf16") @ V
+    assert 1e-4 < (rounded - exact).norm() / exact.norm() < 3e-2
+
+
 def test_several_threads(generator):
     z = torch.randn(4, 6)
     expected = ps.jacobian(generator, z).to_dense()
@@ -287,3 +299,18 @@ def test_layouts_of_probes(generator):
     strided = V.permute(2, 0, 1).contiguous().permute(1, 2, 0)
     assert torch.equal(J @ strided, J @ V)
     assert torch.equal(J @ V[:, :, ::2], (J @ V[:, :, ::2].contiguous()))
+
+
+def test_a_float64_primal_pass_of_what_cannot_be_copied_is_refused():
+    class Locked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 8)
+            self.lock = threading.Lock()
+
+        def forward(self, z):
+            return torch.relu(self.linear(z))
+
+    J = ps.jacobian(Locked().eval(), torch.randn(2, 4), primal="float64")
+    with pytest.raises(ValueError, match=r"it cannot be copied to float64: cannot pickle.*leave them out"):
+        J @ torch.eye(4)

@@ -41,7 +41,9 @@ def preconditioned(operator: LinearOperator, top_k: int, *, tol: float, memory: 
     # Rounding T to the operator's precision is a relative perturbation from the right as well.
     unit = EPS32 if operator.dtype == torch.float32 else EPS64
     relative = torch.where(smallest > 0, rounding / smallest, torch.inf)[:, None] + 2.0 * dim * unit
-    last = dense.rounding_of_singular_values(factor, values)  # of the last decomposition
+    # Of the last decomposition, and of the products with T, which are off by the rounding of sigma_1 however
+    # small a value is: the columns of `factor` are small together with its values, those of J need not be.
+    last = (16.0 + dim) * EPS64 * values[:, :1]
     old_lower, old_upper = from_eigenvalues(eigenvalues[:, :top_k], delta)
     lower = torch.maximum(values / torch.sqrt(1.0 + relative) - last, old_lower)
     # 0 * inf where the first pass has not resolved a value that is zero: what it knew stands.

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import polarity_ext
+from polarity_sampling.jacobian.rules.pointwise import COMPILED
 
 aten = torch.ops.aten
 
@@ -72,7 +73,7 @@ def best_form(weight: Tensor, g: Geometry) -> Form:
     small = g.before if g.transposed else g.after
     if small == (1, 1):
         return from_one_pixel(weight, g) if g.transposed else to_one_pixel(weight, g)
-    if winograd_saves(weight, g):
+    if weight.dtype in COMPILED and winograd_saves(weight, g):
         return winograd_of_many(weight, g)
     if math.prod(small) <= _FEW_PIXELS and weight.shape[0] * weight.shape[1] >= _MANY_WEIGHTS:
         return slabs(weight, g)
