@@ -7,7 +7,8 @@ have made LONG times tau sweeps, or MOST: tau is the integrated autocorrelation 
 the latents, whichever is longer, so that copies and near-copies do not count, and the effective draws are
 states over tau. Where the sweeps do not suffice, tau is too short, and `effective` an upper bound, which
 `bound` says. The bank has as many rows as the burn-in and BLOCKS blocks of all particles cost. Quantiles of
-the log-volume stand beside those of a reference, a chain of pCN moves of another seed without any screen.
+the log-volume stand beside those of a reference, a chain of pCN moves of another seed without any screen, and
+so do the shares of the ten digits where samples are digits.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ from polarity_sampling.samplers.smc.tempering import Settings, init, step
 from polarity_sampling.samplers.weights import effective_size, logsumexp
 from torch import Tensor
 
+from benchmarks.samplers.classes import DigitClassifier
 from tests import shared_models
 
 PARTICLES, CHAINS, BLOCKS = 512, 32, 40
-LONG, FEWEST, MOST = 50, 100, 1000
+LONG, FEWEST, MOST = 50, 100, 4000
 BANK_SEED, RUN_SEED, REFERENCE_SEED = 11, 12, 13
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -50,16 +52,24 @@ class Case:
     products of Krylov, one pair after the other."""
     reference: bool = True
     """Also run without screens and a reference, which takes several times as long."""
+    background: float | None = None
+    """Of samples that are digits: shares of the ten are counted. None: they are something else."""
 
     @property
     def name(self) -> str:
         return f"{self.generator}-top{self.top_k or 'all'}-rho{self.rho:g}"
 
+    def load(self) -> ps.Generator:
+        """The bundled generator, or one of the shared ones."""
+        is_bundled = self.generator == "digits"
+        return ps.models.load(self.generator) if is_bundled else shared_models.load(self.generator)
+
 
 CASES = [
     Case("toy2d_ganlab_ring", None),
-    Case("mnist_vae_mlp", 20),
-    Case("mnist_vae_mlp", 20, 2.0, reference=False),
+    Case("digits", 8, reference=False, background=-1.0),
+    Case("mnist_vae_mlp", 20, background=0.0),
+    Case("mnist_vae_mlp", 20, 2.0, reference=False, background=0.0),
     Case("fashionmnist_gan_mlp", 10, method="exact", reference=False),
     Case("fashionmnist_gan_mlp", 15, method="exact", reference=False),
 ]
@@ -90,13 +100,15 @@ class Row:
     q10: float
     q50: float
     q90: float
+    digits: str = ""
+    """Shares of the digits 0 to 9, where samples are digits."""
 
 
 class Counted:
     """Log-volumes that count evaluations, products and seconds."""
 
     def __init__(self, case: Case) -> None:
-        self.generator = shared_models.load(case.generator)
+        self.generator = case.load()
         self.case = case
         self.evaluations, self.products, self.seconds = 0, 0, 0.0
 
@@ -173,7 +185,15 @@ def run(case: Case, seed: int, screened: bool, label: str) -> Row:
         effective, 1e3 * effective / spent, 1e5 * effective / (exact.products - products),
         seconds / effective, float(volume.mean()), float(volume.std()) / effective**0.5,
         *volume.quantile(torch.tensor(QUANTILES).double()).tolist(),
+        _digits(case, target.latents(torch.cat([s.points.x for s in states]))),
     )  # fmt: skip
+
+
+def _digits(case: Case, z: Tensor, weights: Tensor | None = None) -> str:
+    if case.background is None:
+        return ""
+    shares = DigitClassifier(case.load(), case.background).shares(z, weights)
+    return " ".join(f"{share:.3f}" for share in shares.tolist())
 
 
 def bank(case: Case, rows: int) -> Row:
@@ -194,6 +214,7 @@ def bank(case: Case, rows: int) -> Row:
     return Row(
         case.name, "bank", 0, rows, 0, 1.0, "", effective, 1e3 * effective / rows,
         1e5 * effective / exact.products, exact.seconds / effective, mean, error, *quantiles,
+        _digits(case, z[value.isfinite()], torch.from_numpy(weights)),
     )  # fmt: skip
 
 
