@@ -131,8 +131,12 @@ bool Array::is_same_view_as(const Array& other) const {
          strides_ == other.strides_;
 }
 
+void Array::refuse(const std::string& message) const {
+  throw py::value_error(label_ + " " + message);
+}
+
 void Array::check(bool fits, const std::string& message) const {
-  if (!fits) throw py::value_error(label_ + " " + message);
+  if (!fits) refuse(message);
 }
 
 }  // namespace polarity

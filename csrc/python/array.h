@@ -46,7 +46,8 @@ class Array {
   bool shares_memory_with(const Array& other) const;
   bool is_same_view_as(const Array& other) const;
 
-  // Throws ValueError "<label> <message>" unless `fits`.
+  // Throws ValueError "<label> <message>"; `check` does unless `fits`.
+  [[noreturn]] void refuse(const std::string& message) const;
   void check(bool fits, const std::string& message) const;
 
  private:

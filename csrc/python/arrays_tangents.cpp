@@ -119,8 +119,8 @@ void check_modulated(const Array& t, const char* argument, const Array& x, const
 ModulateLayout modulate_layout(const Array& t, const Array& x, const Array& out) {
   if (t.count() == 0) return {t.size(0), x.size(0), x.size(1), 0, false, 0};
   const std::optional<ModulateLayout> layout = find_modulate_layout(t, x);
-  t.check(layout.has_value(),
-          "and x are not both contiguous or both channels last; make them so together");
+  if (!layout)
+    t.refuse("and x are not both contiguous or both channels last; make them so together");
   out.check(same_order(t, 1, out, 1) && (t.size(0) < 2 || out.stride(0) == t.count() / t.size(0)),
             "must have its out[l] in memory as the tangents' [l], one after the other");
   return *layout;
