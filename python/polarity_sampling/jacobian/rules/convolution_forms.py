@@ -3,8 +3,7 @@
 Images are [N, C, *], with their channels last in memory where there are two dimensions. On a CPU with
 AVX-512, as a share of the speed of a matrix product of size 1024: the library reaches 0.9 to 1.1 from 8x8
 pixels on, but 0.6 on 4x4, where `slabs` reach 0.8 to 1.2; transposed with 3 channels left, it reaches 0.15
-and `interleaved` 0.33. Where `winograd` takes half the multiplications, it is 1.3 to 1.8 times as fast as the
-library.
+and `interleaved` 0.33. `winograd` beside the library: `python -m benchmarks.kernels --op winograd`.
 """
 
 import math
