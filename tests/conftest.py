@@ -1,7 +1,10 @@
-"""Fresh seeds that failures name, and GPU tests that say when and why they did not run."""
+"""Seeds that change with every commit, shown by failures; why GPU tests did not run."""
 
+import hashlib
 import os
 import secrets
+import subprocess
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -17,14 +20,45 @@ hypothesis.settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="seed of the random inputs, as a failed test printed it")
+    parser.addoption("--fresh", action="store_true", help="random inputs that no run had before")
 
 
-@pytest.fixture
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("hypothesis_seed") is None and not config.getoption("--fresh"):
+        config.option.hypothesis_seed = str(seed_of("hypothesis"))
+
+
+def committed_tree() -> str:
+    """Names the files of the commit; where there is no git, a name of its own for every process."""
+    command = ["git", "rev-parse", "HEAD^{tree}"]
+    try:
+        found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return secrets.token_hex()
+    return found.stdout
+
+
+TREE = committed_tree()
+
+
+def seed_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256((TREE + name).encode()).digest()[:4]) >> 1
+
+
+@pytest.fixture(autouse=True)
 def seed(request: pytest.FixtureRequest) -> int:
-    """A new seed for every test; shown with a failure, and given back to it with --seed."""
-    given = request.config.getoption("--seed")
-    value = secrets.randbits(31) if given is None else given
+    """The test's own seed: new with every commit, equal wherever that commit is tested.
+
+    So a red run can be repeated, and a commit that passed does not fail elsewhere by its draws.
+    torch's generator starts from it too. A failure shows it, and --seed gives it back.
+    """
+    value: int | None = request.config.getoption("--seed")
+    if value is None:
+        fresh = request.config.getoption("--fresh")
+        value = secrets.randbits(31) if fresh else seed_of(request.node.nodeid)
     print(f"random inputs from --seed {value}")
+    torch.manual_seed(value)
     return value
 
 
