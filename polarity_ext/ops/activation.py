@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
 from polarity_ext.ops.layout import is_dense
 
 # Names in the order of csrc/kernels/activation.h, with the default of their parameter alpha
@@ -77,7 +78,7 @@ class _Activation(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[int | None, None, None], x: Tensor, kind: int, alpha: float
     ) -> tuple[tuple[Tensor, Tensor], tuple[int | None, int | None]]:
-        return _Activation.apply(x, kind, alpha), (in_dims[0], in_dims[0])  # type: ignore[no-untyped-call]
+        return apply(_Activation, x, kind, alpha), (in_dims[0], in_dims[0])
 
 
 def code_and_alpha(kind: str, alpha: float | None) -> tuple[int, float]:
@@ -115,5 +116,5 @@ def activation(x: Tensor, kind: str, alpha: float | None = None) -> tuple[Tensor
         RuntimeError: x is not float32/float64.
     """
     code, alpha = code_and_alpha(kind, alpha)
-    out: tuple[Tensor, Tensor] = _Activation.apply(x, code, alpha)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor] = apply(_Activation, x, code, alpha)
     return out

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::cholesky")
 def _fake(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,5 +78,5 @@ def cholesky(a: Tensor) -> tuple[Tensor, Tensor]:
         RuntimeError: a is not a batch of square matrices, is too large (torch.linalg.cholesky_ex has no
             limit), or is not float32/float64.
     """
-    out: tuple[Tensor, Tensor] = _Cholesky.apply(a)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor] = apply(_Cholesky, a)
     return out

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 _Sums = tuple[Tensor, Tensor, Tensor]
 
 
@@ -107,5 +109,5 @@ def floored_log_sum(
     """
     if top_k is None:
         top_k = sigma.shape[-1]
-    out: _Sums = _FlooredLogSum.apply(sigma, floor, eta, delta, top_k)  # type: ignore[no-untyped-call]
+    out: _Sums = apply(_FlooredLogSum, sigma, floor, eta, delta, top_k)
     return out

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
 from polarity_ext.ops.random import gaussian
 
 _BLOCK = 32  # rows of the test matrix that exist at a time where the transpose is multiplied
@@ -70,5 +71,5 @@ def gaussian_product(y: Tensor, rows: int, seed: int, offset: int = 0) -> Tensor
     Raises:
         RuntimeError: y is not three-dimensional or not float32/float64; rows, seed or offset is negative.
     """
-    out: Tensor = _GaussianProduct.apply(y, rows, seed, offset)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_GaussianProduct, y, rows, seed, offset)
     return out

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::gram")
 def _fake(y: Tensor) -> Tensor:
@@ -58,5 +60,5 @@ def gram(y: Tensor) -> Tensor:
     Raises:
         RuntimeError: y is not three-dimensional or not float32/float64.
     """
-    out: Tensor = _Gram.apply(y)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_Gram, y)
     return out

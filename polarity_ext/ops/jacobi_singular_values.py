@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 MAX_SWEEPS = 30
 """Three times what matrices of 128 columns take."""
 
@@ -81,5 +83,5 @@ def jacobi_singular_values(a: Tensor, max_sweeps: int = MAX_SWEEPS) -> tuple[Ten
         RuntimeError: a is not a batch of matrices with m >= n, is too large (torch.linalg.svdvals has no
             limit), or is not float32/float64; max_sweeps < 1.
     """
-    out: tuple[Tensor, Tensor] = _JacobiSingularValues.apply(a, max_sweeps)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor] = apply(_JacobiSingularValues, a, max_sweeps)
     return out

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 _PRECISIONS = ("full", "tf32x3", "tf32")  # in the order of csrc/kernels/linear_tangents.h
 
 
@@ -65,7 +67,7 @@ class _LinearTangents(torch.autograd.Function):
         if weight_dim is None and d_dim is None:  # the batched probes are just more probes
             assert t_dim is not None
             t = t.movedim(t_dim, 0)
-            out: Tensor = _LinearTangents.apply(t.flatten(0, 1), weight, d, precision)  # type: ignore[no-untyped-call]
+            out: Tensor = apply(_LinearTangents, t.flatten(0, 1), weight, d, precision)
             return out.unflatten(0, t.shape[:2]), 0
 
         def front(x: Tensor, dim: int | None) -> Tensor:
@@ -102,5 +104,5 @@ def linear_tangents(
         raise ValueError(
             f"linear_tangents: precision is {precision!r}; expected one of {', '.join(_PRECISIONS)}"
         )
-    out: Tensor = _LinearTangents.apply(t, weight, d, _PRECISIONS.index(precision))  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_LinearTangents, t, weight, d, _PRECISIONS.index(precision))
     return out

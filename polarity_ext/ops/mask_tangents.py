@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad as fwAD
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::rectify")
 def _fake_rectify(x: Tensor, slope: float) -> tuple[Tensor, Tensor]:
@@ -62,7 +64,7 @@ class _Rectify(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         assert in_dims[0] is not None
         x = x.movedim(in_dims[0], 0)  # more samples
-        y, bits = _Rectify.apply(x.flatten(0, 1), slope)  # type: ignore[no-untyped-call]
+        y, bits = apply(_Rectify, x.flatten(0, 1), slope)
         return (y.unflatten(0, x.shape[:2]), bits.unflatten(0, x.shape[:2])), (0, 0)
 
 
@@ -119,7 +121,7 @@ def rectify(x: Tensor, slope: float = 0.0) -> tuple[Tensor, Tensor]:
     Raises:
         RuntimeError: x is not float32/float64, or has no dimension.
     """
-    out: tuple[Tensor, Tensor] = _Rectify.apply(x, float(slope))  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor] = apply(_Rectify, x, float(slope))
     return out
 
 
@@ -140,7 +142,7 @@ def mask_tangents(t: Tensor, bits: Tensor, low: float = 0.0, high: float = 1.0) 
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    out: Tensor = _MaskTangents.apply(t, bits, float(low), float(high))  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_MaskTangents, t, bits, float(low), float(high))
     return out
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::mlp_tangents")
 def _fake(v: Tensor, weights: list[Tensor], factors: list[Tensor], adjoint: bool) -> Tensor:
@@ -58,7 +60,7 @@ class _MlpTangents(torch.autograd.Function):
         constants = ctx.saved_tensors
         if grad is None:
             return (None,) * (3 + len(constants))
-        of_v = _MlpTangents.apply(grad, not ctx.adjoint, ctx.layers, *constants)  # type: ignore[no-untyped-call]
+        of_v = apply(_MlpTangents, grad, not ctx.adjoint, ctx.layers, *constants)
         return of_v.sum(1) if ctx.is_shared else of_v, *[None] * (2 + len(constants))
 
     @staticmethod
@@ -67,7 +69,7 @@ class _MlpTangents(torch.autograd.Function):
             raise RuntimeError(_TRACKED.format(ctx.name))
         if tangent is None:
             return None
-        out: Tensor = _MlpTangents.apply(tangent, ctx.adjoint, ctx.layers, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_MlpTangents, tangent, ctx.adjoint, ctx.layers, *ctx.saved_tensors)
         return out
 
     @staticmethod
@@ -78,7 +80,7 @@ class _MlpTangents(torch.autograd.Function):
             raise RuntimeError("mlp_tangents: weights and factors cannot be batched by vmap; put B in front")
         assert in_dims[0] is not None
         v = v.movedim(in_dims[0], 0)  # the batched probes are just more probes
-        out: Tensor = _MlpTangents.apply(v.flatten(0, 1), adjoint, layers, *constants)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_MlpTangents, v.flatten(0, 1), adjoint, layers, *constants)
         return out.unflatten(0, v.shape[:2]), 0
 
 
@@ -89,7 +91,7 @@ def _apply(
     tracked = torch.is_grad_enabled() and any(x.requires_grad for x in constants)
     if tracked or any(torch.autograd.forward_ad.unpack_dual(x).tangent is not None for x in constants):
         raise RuntimeError(_TRACKED.format(name))
-    out: Tensor = _MlpTangents.apply(v, adjoint, len(weights), *constants)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_MlpTangents, v, adjoint, len(weights), *constants)
     return out
 
 

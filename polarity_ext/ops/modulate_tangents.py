@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -177,7 +178,7 @@ def modulate_tangents(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    out: Tensor = _ModulateTangents.apply(tx, x, s, ts)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_ModulateTangents, tx, x, s, ts)
     return out
 
 
@@ -197,5 +198,5 @@ def modulate_cotangents(u: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    out: tuple[Tensor, Tensor] = _ModulateCotangents.apply(u, x, s)  # type: ignore[no-untyped-call]
+    out: tuple[Tensor, Tensor] = apply(_ModulateCotangents, u, x, s)
     return out

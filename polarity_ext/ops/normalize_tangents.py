@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -156,5 +157,5 @@ def normalize_tangents(t: Tensor, xhat: Tensor, r: Tensor, center: bool = True) 
         RuntimeError: shapes, dtypes or devices do not match, or a group is in more than two runs of
             dimensions of a contiguous tensor.
     """
-    out: Tensor = _NormalizeTangents.apply(t, xhat, r, center)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_NormalizeTangents, t, xhat, r, center)
     return out

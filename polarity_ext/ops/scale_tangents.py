@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad as fwAD
 
+from polarity_ext.ops.function import apply
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -83,7 +84,7 @@ def scale_tangents(t: Tensor, d: Tensor) -> Tensor:
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    out: Tensor = _ScaleTangents.apply(t, d)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_ScaleTangents, t, d)
     return out
 
 

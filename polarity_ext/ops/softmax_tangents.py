@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::softmax_tangents")
 def _fake(t: Tensor, y: Tensor) -> Tensor:
@@ -76,5 +78,5 @@ def softmax_tangents(t: Tensor, y: Tensor) -> Tensor:
     Raises:
         RuntimeError: shapes, dtypes or devices do not match.
     """
-    out: Tensor = _SoftmaxTangents.apply(t, y)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_SoftmaxTangents, t, y)
     return out

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::solve_triangular")
 def _fake(y: Tensor, r: Tensor) -> Tensor:
@@ -74,5 +76,5 @@ def solve_triangular(y: Tensor, r: Tensor) -> Tensor:
         RuntimeError: shapes do not fit, L is too large (torch.linalg.solve_triangular has no limit), y is not
             float32/float64, or r not float64.
     """
-    out: Tensor = _SolveTriangular.apply(y, r)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_SolveTriangular, y, r)
     return out

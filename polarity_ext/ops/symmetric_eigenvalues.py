@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::symmetric_eigenvalues")
 def _fake(a: Tensor, top_k: int) -> Tensor:
@@ -74,5 +76,5 @@ def symmetric_eigenvalues(a: Tensor, top_k: int | None = None) -> Tensor:
     """
     if top_k is None:
         top_k = a.shape[-1]
-    out: Tensor = _SymmetricEigenvalues.apply(a, top_k)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_SymmetricEigenvalues, a, top_k)
     return out

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 
 @torch.library.register_fake("polarity::upfirdn2d")
 def _fake(x: Tensor, taps: Tensor, up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> Tensor:
@@ -64,7 +66,7 @@ class _Upfirdn2d(torch.autograd.Function):
         for axis, (size, out, count) in enumerate(ctx.sizes):
             before = padding[2 * axis]
             back += [count - 1 - before, size * up[axis] - out * down[axis] + before - up[axis] + 1]
-        of_x: Tensor = _Upfirdn2d.apply(grad, taps.flip(0, 1), down, up, back)  # type: ignore[no-untyped-call]
+        of_x: Tensor = apply(_Upfirdn2d, grad, taps.flip(0, 1), down, up, back)
         return of_x, None, None, None, None
 
     @staticmethod
@@ -73,7 +75,7 @@ class _Upfirdn2d(torch.autograd.Function):
             raise RuntimeError(_TRACKED)
         if tangent is None:
             return None
-        out: Tensor = _Upfirdn2d.apply(tangent, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_Upfirdn2d, tangent, *ctx.saved_tensors, *ctx.settings)
         return out
 
     @staticmethod
@@ -90,7 +92,7 @@ class _Upfirdn2d(torch.autograd.Function):
             raise RuntimeError("upfirdn2d: f cannot be batched by vmap; call it once for each filter")
         assert in_dims[0] is not None
         x = x.movedim(in_dims[0], 0)  # more images
-        out: Tensor = _Upfirdn2d.apply(x.flatten(0, 1), taps, up, down, padding)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_Upfirdn2d, x.flatten(0, 1), taps, up, down, padding)
         return out.unflatten(0, x.shape[:2]), 0
 
 
@@ -136,9 +138,9 @@ def upfirdn2d(
         raise RuntimeError(_TRACKED)
     ups, downs, pads = _pair("up", up, 2), _pair("down", down, 2), _pair("padding", padding, 4)
     if f.dim() != 1:
-        out: Tensor = _Upfirdn2d.apply(x, f.flip(0, 1) if f.dim() == 2 else f, ups, downs, pads)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_Upfirdn2d, x, f.flip(0, 1) if f.dim() == 2 else f, ups, downs, pads)
         return out
     taps = f.flip(0)
-    rows: Tensor = _Upfirdn2d.apply(x, taps[None], [ups[0], 1], [downs[0], 1], [*pads[:2], 0, 0])  # type: ignore[no-untyped-call]
-    both: Tensor = _Upfirdn2d.apply(rows, taps[:, None], [1, ups[1]], [1, downs[1]], [0, 0, *pads[2:]])  # type: ignore[no-untyped-call]
+    rows: Tensor = apply(_Upfirdn2d, x, taps[None], [ups[0], 1], [downs[0], 1], [*pads[:2], 0, 0])
+    both: Tensor = apply(_Upfirdn2d, rows, taps[:, None], [1, ups[1]], [1, downs[1]], [0, 0, *pads[2:]])
     return both

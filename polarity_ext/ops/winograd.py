@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polarity_ext.ops.function import apply
+
 # Of the taps along an edge, by how many taps a phase has: values at 0, 1, -1 and infinity.
 _POINTS = {
     2: [[1.0, 0.0], [0.5, 0.5], [0.5, -0.5], [0.0, 1.0]],
@@ -130,7 +132,7 @@ class _Winograd(torch.autograd.Function):
             raise RuntimeError(_TRACKED)
         if tangent is None:
             return None
-        out: Tensor = _Winograd.apply(tangent, *ctx.saved_tensors, *ctx.settings)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_Winograd, tangent, *ctx.saved_tensors, *ctx.settings)
         return out
 
     @staticmethod
@@ -141,7 +143,7 @@ class _Winograd(torch.autograd.Function):
             raise RuntimeError("winograd: weight cannot be batched by vmap; call it once for each weight")
         assert in_dims[0] is not None
         x = x.movedim(in_dims[0], 0)  # more images
-        out: Tensor = _Winograd.apply(x.flatten(0, 1), weight, *settings)  # type: ignore[no-untyped-call]
+        out: Tensor = apply(_Winograd, x.flatten(0, 1), weight, *settings)
         return out.unflatten(0, x.shape[:2]), 0
 
 
@@ -198,5 +200,5 @@ def winograd(
     tracked = torch.is_grad_enabled() and weight.requires_grad
     if tracked or torch.autograd.forward_ad.unpack_dual(weight).tangent is not None:
         raise RuntimeError(_TRACKED)
-    out: Tensor = _Winograd.apply(x, weight, kernel, stride, list(padding), list(size), transposed)  # type: ignore[no-untyped-call]
+    out: Tensor = apply(_Winograd, x, weight, kernel, stride, list(padding), list(size), transposed)
     return out

@@ -195,7 +195,13 @@ class Generator:
         return digest.hexdigest()
 
     def _state(self) -> list[Tensor]:
-        return [*self.module.parameters(), *self.module.buffers()]
+        """Parameters, then buffers; many times in a call, so without the names that torch makes for each."""
+        modules = [self.module]
+        for module in modules:
+            modules += [child for child in module._modules.values() if child is not None]
+        parameters = [part for module in modules for part in module._parameters.values()]
+        buffers = [part for module in modules for part in module._buffers.values()]
+        return [part for part in parameters + buffers if part is not None]
 
 
 class _Composition(nn.Module):
