@@ -43,6 +43,9 @@ ITERATED = 0.8
 # network; see benchmarks/volume/results/speed.csv.
 WORTH_ITERATING = 0.4
 WORTH_FIXED = 0.75
+# Directions of a Krylov space of fixed length for each singular value. With fewer, or from a narrower block
+# than four, errors of some latents are far above those of most, and the range of the scored ones is no guide.
+OVERSAMPLING = 2
 # A subspace that misses less than this part of tol cannot have spoilt anything.
 _NEGLIGIBLE = 0.1
 # Latents for a relative tolerance: the first give the shared directions, the others the errors. A fresh
@@ -158,11 +161,24 @@ def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
     shared = [(width, 1) for width in range(top_k, most + 1, max(1, size // 25))]
     krylov = [
         (width, steps)
-        for width in sorted({max(2, top_k // 2), top_k})
+        for width in _widths(top_k)
         for steps in range(2, 12)
-        if width * steps >= top_k and (2 * steps - 1) * width <= most
+        if width * steps >= OVERSAMPLING * top_k and (2 * steps - 1) * width <= most
     ]
-    return sorted(shared + krylov, key=lambda plan: (2 * plan[1] - 1) * plan[0])
+    return sorted(shared + krylov, key=lambda plan: _cost(*plan))
+
+
+def _widths(top_k: int) -> list[int]:
+    """From 4 up to k, each about a quarter more than the one before."""
+    widths = [max(2, min(4, top_k))]
+    while widths[-1] < top_k:
+        widths.append(min(top_k, widths[-1] + max(1, widths[-1] // 4)))
+    return widths
+
+
+def _cost(width: int, steps: int) -> int:
+    """In products of many columns: a few columns at a time take about as long as one more does among many."""
+    return (2 * steps - 1) * (width + 1)
 
 
 def in_coordinates(vectors: Tensor, basis: Tensor) -> Tensor:
