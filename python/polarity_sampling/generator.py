@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 import weakref
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -194,14 +195,15 @@ class Generator:
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _state(self) -> list[Tensor]:
+    def _state(self) -> Iterator[Tensor]:
         """Parameters, then buffers; many times in a call, so without the names that torch makes for each."""
         modules = [self.module]
         for module in modules:
             modules += [child for child in module._modules.values() if child is not None]
-        parameters = [part for module in modules for part in module._parameters.values()]
-        buffers = [part for module in modules for part in module._buffers.values()]
-        return [part for part in parameters + buffers if part is not None]
+        for module in modules:
+            yield from (part for part in module._parameters.values() if part is not None)
+        for module in modules:
+            yield from (part for part in module._buffers.values() if part is not None)
 
 
 class _Composition(nn.Module):
