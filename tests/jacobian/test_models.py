@@ -91,6 +91,12 @@ def test_float64_primal_pass(name, seed):
     assert push.dtype == pull.dtype == torch.float32
     assert relative_error(push, pushed) < TOLERANCE[torch.float32]
     assert relative_error(pull, pulled) < TOLERANCE[torch.float32]
+    exact, shared = J.in_float64(V), J.in_float64(V[0])
+    assert exact.dtype == torch.float64
+    assert relative_error(exact, pushed) < TOLERANCE[torch.float64]
+    assert relative_error(shared[:1], pushed[:1]) < TOLERANCE[torch.float64]
+    with pytest.raises(ValueError, match="has primal='working'; expected 'float64'"):
+        ps.jacobian(generator, z, label).in_float64(V)
 
 
 def assert_adjoint(U: Tensor, push: Tensor, pull: Tensor, V: Tensor, tolerance: float) -> None:

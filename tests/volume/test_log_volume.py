@@ -126,7 +126,7 @@ def test_a_kink_on_the_wrong_side_is_noticed():
     z = torch.full((4, 2), 0.6)
     module = KinkedAt()
     truth = oracle.log_volume(oracle.dense_jacobian(ps.Generator(module, 2), z), 2)
-    lv = ps.log_volume(module, z, top_k=2, tol=1e-3)
+    lv = ps.log_volume(module, z, top_k=2, tol=1e-3, primal="working")
     assert ((lv.value - truth).abs() <= lv.error).all()
     assert lv.converged.all()
     assert lv.recomputed.all()
@@ -137,14 +137,61 @@ def test_a_float64_primal_pass_settles_kinks(method):
     """Masks of float64, products of float32: nothing is left to go over again."""
     z = torch.full((4, 2), 0.6)
     truth = oracle.log_volume(oracle.dense_jacobian(ps.Generator(KinkedAt(), 2), z), 1)
-    lv = ps.log_volume(KinkedAt(), z, top_k=1, method=method, tol=1e-3, primal="float64")
+    for primal in ("auto", "float64"):
+        lv = ps.log_volume(KinkedAt(), z, top_k=1, method=method, tol=1e-3, primal=primal)
+        assert ((lv.value - truth).abs() <= lv.error).all()
+        assert lv.converged.all()
+        assert not lv.recomputed.any()
+
+
+class Uncapturable(KinkedAt):
+    """A branch on the values of a batch, which no graph can hold."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return super().forward(z) if z.sum() > -1e6 else z
+
+
+def test_a_module_that_cannot_be_captured_keeps_its_own_masks_and_two_probes():
+    z = torch.full((4, 2), 0.6)
+    truth = oracle.log_volume(oracle.dense_jacobian(ps.Generator(KinkedAt(), 2), z), 2)
+    with pytest.warns(ps.PolarityWarning, match="cannot be captured"):
+        lv = ps.log_volume(Uncapturable(), z, top_k=2, tol=1e-3)
+    assert lv.recomputed.all()
     assert ((lv.value - truth).abs() <= lv.error).all()
-    assert lv.converged.all()
+    with pytest.raises(ValueError, match="neither precision, primal nor cuda_graph can be chosen"):
+        ps.log_volume(Uncapturable(), z, top_k=2, primal="float64")
+
+
+class Blurred(nn.Module):
+    """A product whose weights float32 has lost half the digits of, at some latents only."""
+
+    latent_dim = 6
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(20, 6, generator=torch.Generator().manual_seed(seed)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        scale = torch.where(z[:, :1] > 3.0, 3e4, 0.0).detach()
+        # What is added is taken off again: only rounding is left of it.
+        wide = (scale[:, :, None] + self.weight) - scale[:, :, None]
+        return (wide @ z[:, :, None])[:, :, 0]
+
+
+def test_one_product_in_float64_sees_more_rounding_than_usual(seed):
+    torch.manual_seed(seed)
+    module = Blurred(seed)
+    z = torch.randn(8, 6).clamp(max=2.0)
+    z[4:, 0] = 5.0
+    truth = torch.linalg.svdvals(module.weight.double().detach()).log().sum()
+    lv = ps.log_volume(module, z, top_k=6, tol=1.0)
     assert not lv.recomputed.any()
+    assert (lv.eta[4:] > 10 * lv.eta[:4]).all()
+    assert ((lv.value - truth).abs() <= lv.error).all()
 
 
 def test_refuses_another_primal():
-    with pytest.raises(ValueError, match="primal is 'float32'; expected 'working' or 'float64'"):
+    with pytest.raises(ValueError, match="primal is 'float32'; expected 'auto', 'working' or 'float64'"):
         ps.log_volume(nn.Linear(3, 4), torch.randn(2, 3), primal="float32")
 
 
@@ -183,7 +230,7 @@ def test_batching_and_memory_do_not_change_the_numbers():
     single = torch.cat([ps.log_volume(module, z[i : i + 1], top_k=None).value for i in range(70)])
     assert (whole.value - small.value).abs().max() < 1e-5
     assert (whole.value - single).abs().max() < 1e-5
-    assert whole.products == 10  # eight columns and two probes
+    assert whole.products == 9  # eight columns and a probe
 
 
 def test_float64_method_agrees():

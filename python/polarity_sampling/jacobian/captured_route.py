@@ -34,7 +34,9 @@ class _Block:
     double: Lowered | None
     """The same in float64, where the primal pass is to be its."""
     residuals: list[Residual] | None = None
-    graphs: dict[tuple[str, torch.Size], GraphedProgram] = field(default_factory=dict)
+    exact: list[Residual] | None = None
+    """Those of `double`, before they were rounded."""
+    graphs: dict[tuple[Program, torch.Size], GraphedProgram] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def primal(self) -> list[Residual]:
@@ -47,8 +49,19 @@ class _Block:
                 inputs = (z,) if self.label is None else (z, self.label)
                 with torch.no_grad():
                     residuals = program.primal(*inputs)[1]
+                if self.double is not None:
+                    self.exact = residuals
                 self.residuals = [tuple(self._in_working(part) for part in r) for r in residuals]
             return self.residuals
+
+    def parts(self, exact: bool) -> tuple[Lowered, list[Residual]]:
+        """The programs and what they need; `exact`: both in float64."""
+        residuals = self.primal()
+        if not exact:
+            return self.program, residuals
+        assert self.double is not None
+        assert self.exact is not None
+        return self.double, self.exact
 
     def _in_working(self, part: Tensor) -> Tensor:
         return part.to(self.z.dtype) if self.double is not None and part.is_floating_point() else part
@@ -106,23 +119,29 @@ class CapturedRoute:
         """Tangents [L, B or 1, K] -> [L, B, D]."""
         return self._apply("push", probes, *self._samples)
 
+    def push_in_float64(self, probes: Tensor) -> Tensor:
+        """The same in float64 throughout, by the forward pass of ``primal="float64"``."""
+        return self._apply("push", probes, self._samples[0], torch.float64, exact=True)
+
     def pull(self, probes: Tensor) -> Tensor:
         """Cotangents [L, B or 1, D] -> [L, B, K]."""
         return self._apply("pull", probes, *self._latents)
 
-    def _apply(self, direction: str, probes: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    def _apply(
+        self, direction: str, probes: Tensor, size: int, dtype: torch.dtype, exact: bool = False
+    ) -> Tensor:
         shape = torch.Size((probes.shape[0], self._batch, size))
         if any(block.program.constant for block in self.blocks):
             return probes.new_zeros(shape, dtype=dtype)
         out: Tensor | None = None
         shared = probes.shape[1] == 1
         for block in self.blocks:
-            program: Program = getattr(block.program, direction)
-            residuals = block.primal()
+            lowered, residuals = block.parts(exact)
+            program: Program = getattr(lowered, direction)
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 with torch.no_grad():
-                    result = self._run(block, direction, residuals, given[part].contiguous())
+                    result = self._run(block, program, residuals, given[part].contiguous())
                 if result.dtype == dtype and _is_whole(result, shape, probes):
                     return result  # spares a copy, which of a small network costs as much as the product
                 if out is None:
@@ -132,12 +151,11 @@ class CapturedRoute:
         assert out is not None
         return out
 
-    def _run(self, block: _Block, direction: str, residuals: list[Residual], probes: Tensor) -> Tensor:
-        program: Program = getattr(block.program, direction)
+    def _run(self, block: _Block, program: Program, residuals: list[Residual], probes: Tensor) -> Tensor:
         if not self._cuda_graph:
             return program.run(residuals, probes)
         with block.lock:  # a recording has one set of buffers
-            key = direction, probes.shape
+            key = program, probes.shape
             if key not in block.graphs:
                 block.graphs[key] = GraphedProgram(program, residuals, probes)
             return block.graphs[key].run(probes).clone()

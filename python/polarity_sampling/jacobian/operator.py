@@ -155,6 +155,24 @@ class JacobianOperator:
             self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
         return out.permute(1, 2, 0)
 
+    @torch.inference_mode(False)
+    def in_float64(self, tangents: Tensor) -> Tensor:
+        """``J @ V`` with products in float64, too, for V [K, L] or [B, K, L] float64 -> [B, D, L].
+
+        Of an operator with ``primal="float64"``, whose forward pass serves both precisions: what its own
+        products differ by is their rounding and nothing else.
+
+        Raises:
+            ValueError: the operator has another primal.
+        """
+        if self._primal != "float64":
+            raise ValueError(f"the operator has primal={self._primal!r}; expected 'float64'")
+        batch, _, dim_in = self.shape
+        probes = _probes("V", tangents, batch, dim_in, "K", self.z, torch.float64)
+        captured = self._captured()
+        assert captured is not None
+        return captured.push_in_float64(probes).permute(1, 2, 0)
+
     def to_dense(self) -> Tensor:
         """J itself, [B, D, K] (K products)."""
         return self.column_block(0, self.shape[2])

@@ -3,6 +3,7 @@
 import warnings
 import weakref
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,11 @@ _LATENT_SEED = 0x5EED_CA11
 _PROBE_SEED = 0x5EED_9B0E
 
 # Probes of the float64 check of every latent, and how far above the generator's typical rounding error
-# their disagreement must be to be taken for an activation on the wrong side of a kink.
+# their disagreement must be to be taken for more than that. An activation on the wrong side of its kink
+# changes J in one direction, which a single probe may miss; where float64 has settled the activations, the
+# roundings of many products are left, in many directions, and one probe sees their size.
 CHECK_PROBES = 2
+SETTLED_PROBES = 1
 KINK = 3.0
 
 FEWEST_ROUNDINGS = 6.0
@@ -83,12 +87,19 @@ class Rounding:
     """`eta` of the same network in float64."""
     verified: bool
     """Measured against float64, or assumed because the module does not run in it."""
+    primal: Primal
+    """Whose forward pass decided on the activations."""
+
+    @property
+    def probes(self) -> int:
+        """Of the float64 check of every latent."""
+        return SETTLED_PROBES if self.primal == "float64" else CHECK_PROBES
 
 
 # What a result may depend on, to the last bit: the budget sets how many probes go together.
 Key = tuple[Version, Law, torch.dtype, int, int]
 
-_Kept = dict[Primal, tuple[Key, Rounding]]
+_Kept = dict[Primal | Literal["auto"], tuple[Key, Rounding]]
 
 _rounding: "weakref.WeakKeyDictionary[nn.Module, _Kept]" = weakref.WeakKeyDictionary()
 _grams: "weakref.WeakKeyDictionary[nn.Module, tuple[Key, Tensor]]" = weakref.WeakKeyDictionary()
@@ -100,9 +111,12 @@ def key_of(generator: Generator, memory: str | int, seed: int) -> Key:
 
 
 def rounding_of(
-    generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal = "working"
+    generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal | Literal["auto"] = "auto"
 ) -> Rounding:
-    """Measures the rounding error on a few latents of the base law; once for each state of the weights."""
+    """Measures the rounding error on a few latents of the base law; once for each state of the weights.
+
+    "auto" is a forward pass in float64 wherever the generator allows it: the float64 check needs one anyway.
+    """
     key = (generator.version(), generator.base, dtype, parse_memory(memory), 0)
     kept = _rounding.setdefault(generator.module, {})
     if primal not in kept or kept[primal][0] != key:
@@ -110,7 +124,9 @@ def rounding_of(
     return kept[primal][1]
 
 
-def _measure(generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal) -> Rounding:
+def _measure(
+    generator: Generator, dtype: torch.dtype, memory: str | int, primal: Primal | Literal["auto"]
+) -> Rounding:
     z, label = calibration_latents(generator, ROUNDING_LATENTS, seed=0)
     z = z.float()
     probes = probe_matrix(generator.latent_dim, ROUNDING_PROBES, torch.float32, generator.device)
@@ -125,10 +141,13 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int, primal
             PolarityWarning,
             stacklevel=4,
         )
-        return Rounding(ASSUMED_ROUNDING, ASSUMED_ROUNDING, ASSUMED_ROUNDING, verified=False)
-    single = jacobian(generator.in_dtype(torch.float32), z, label, memory=memory, primal=primal)
+        return Rounding(ASSUMED_ROUNDING, ASSUMED_ROUNDING, ASSUMED_ROUNDING, False, "working")
+    single = generator.in_dtype(torch.float32)
+    if primal == "auto":
+        primal = "float64" if dtype != torch.float64 and _settles(single, z, label, memory) else "working"
+    operator = jacobian(single, z, label, memory=memory, primal=primal)
     identity = torch.eye(generator.latent_dim, device=generator.device)
-    both = single @ torch.cat([identity, probes], 1)
+    both = operator @ torch.cat([identity, probes], 1)
     columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
     largest = gram_spectrum(columns, torch.zeros(z.shape[0], device=z.device)).singular_values[:, 0]
     # Medians leave out latents next to a kink, whose own probes will show it. At least as many roundings as
@@ -139,7 +158,15 @@ def _measure(generator: Generator, dtype: torch.dtype, memory: str | int, primal
     )
     scale = EPS64 / EPS32 if dtype == torch.float64 else 1.0
     eta = SAFETY * spectral
-    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, verified=True)
+    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal)
+
+
+def _settles(generator: Generator, z: Tensor, label: Tensor | None, memory: str | int) -> bool:
+    """Whether products can follow a forward pass in float64."""
+    try:
+        return jacobian(generator, z, label, memory=memory, primal="float64").route == "captured"
+    except ValueError:  # it cannot be captured, or runs other operations in float64
+        return False
 
 
 def calibration_grams(generator: Generator, count: int, memory: str | int, seed: int = 0) -> Tensor:

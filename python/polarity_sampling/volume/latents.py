@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
+from polarity_sampling.jacobian.operator import JacobianOperator
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Sphere
+from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume.operator import Adjoint, LinearOperator, Restricted
 
 
@@ -34,8 +35,8 @@ class Jacobians:
         memory: str | int,
         primal: Primal = "working",
     ) -> "Jacobians":
-        """Those of all latents z [B, K]."""
-        operator = jacobian(generator, z, label, memory=memory, primal=primal)
+        """Those of all latents z [B, K], which fit the generator."""
+        operator = JacobianOperator(generator, z, label, parse_memory(memory), primal=primal)
         return Jacobians(operator, torch.arange(z.shape[0], device=z.device))
 
     def rows(self, index: Tensor) -> "Jacobians":

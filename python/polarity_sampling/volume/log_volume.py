@@ -48,7 +48,7 @@ class LogVolume:
     recomputed: Tensor
     """[B] bool: float32 missed tol, so the latent was done again in float64."""
     spent: Tensor
-    """[B] int64: Jacobian products, a vector each; the two that are compared with float64 count."""
+    """[B] int64: Jacobian products, a vector each; those that are compared with float64 count."""
     method: str
     """Route of the batch: "exact", "float64", "krylov", "fixed_krylov", ..."""
     certificate: Literal["bound", "estimate"]
@@ -78,7 +78,7 @@ def log_volume(
     method: Method = "auto",
     tol: float = 1e-2,
     tol_mode: TolMode = "absolute",
-    primal: Primal = "working",
+    primal: Primal | Literal["auto"] = "auto",
     seed: int = 0,
     memory: str | int = "1GiB",
 ) -> LogVolume:
@@ -87,9 +87,9 @@ def log_volume(
     "exact" forms all n = K products (n = K - 1 on a sphere), their Gram matrix with float64 products, and
     its eigenvalues. "auto" takes it unless n is so large beside k, and the singular values of some
     calibration latents decay so fast, that a certified Krylov iteration took fewer products on those; a
-    latent that it does not bring to `tol` within n products is done exactly. Two random products in float64
-    check every latent: they bound the rounding inside the network and notice activations that float32 put
-    on the wrong side of a kink. Latents whose rounding exceeds `tol` are done again in float64.
+    latent that it does not bring to `tol` within n products is done exactly. The forward pass runs in
+    float64, which decides on which side of its kink an activation is, and a random product in float64 checks
+    the rounding of every latent. Latents whose rounding exceeds `tol` are done again in float64.
 
     What a latent gets depends on the generator and the arguments, never on the other latents of the call.
 
@@ -109,9 +109,10 @@ def log_volume(
             else. A fixed number of products does it, found out on 128 calibration latents (n products each,
             once), and the error is the range of errors on 100 of those, widened by half, plus rounding: an
             estimate, for latents like draws of the base law. A latent that looks unlike them is done exactly.
-        primal: "float64" runs the forward pass in float64, which decides on which side of its kink an
-            activation is, and the products as before (see `jacobian`). It costs one more forward pass, and
-            spares n float64 products for a latent that float32 puts on the wrong side.
+        primal: precision of the forward pass (see `jacobian`); the float64 check needs one in float64 anyway.
+            "float64": ValueError where the generator cannot be captured or does not run in it. "working":
+            the generator's own; two products check every latent then, and one with an activation on the
+            wrong side of its kink is done again. "auto" is "float64" wherever that is possible.
         seed: of the draws for top_k="auto", random first directions and probes.
         memory: budget for tangents in flight and stored products.
 
@@ -130,8 +131,10 @@ def log_volume(
     if tol_mode == "relative" and method != "auto":
         raise ValueError(f"tol_mode 'relative' chooses its own route; expected method='auto', not {method!r}")
     budget = parse_memory(memory)
+    if primal not in ("auto", *get_args(Primal)):
+        raise ValueError(f"primal is {primal!r}; expected 'auto', 'working' or 'float64'")
     # One operator on the first latents settles what a plain module leaves open: K, classes, D.
-    first = jacobian(generator, z, label, memory=budget, primal=primal)
+    first = jacobian(generator, z, label, memory=budget)
     generator, z, labels = first.generator, first.z, first.label
     size = directions(generator)
     if top_k == "auto":
@@ -148,7 +151,6 @@ def log_volume(
         tol=tol,
         plan=plan_for(generator, top_k, tol, tol_mode, budget) if method == "auto" else None,
         rounding=rounding_of(generator, z.dtype, budget, primal),
-        primal=primal,
         seed=seed,
         memory=budget,
     )

@@ -9,7 +9,6 @@ from torch import Tensor
 import polarity_ext
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import jacobian
-from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
     KINK,
@@ -47,7 +46,6 @@ class Settings:
     tol: float
     plan: Plan | None  # of method "auto"
     rounding: Rounding
-    primal: Primal
     seed: int
     memory: int
 
@@ -154,22 +152,30 @@ def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
 def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -> tuple[_Found, Tensor]:
     """The planned route, with the rounding bound of every latent checked against float64 products."""
     rounding = settings.rounding
-    latents = Jacobians.at(settings.generator, z, label, settings.memory, settings.primal)
+    latents = Jacobians.at(settings.generator, z, label, settings.memory, rounding.primal)
     basis = input_basis(settings.generator, z)
-    probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)
-    checked = z.dtype != torch.float64 and rounding.verified
-    wanted = checked or settings.route == "fixed_krylov"
-    found, working = _along_route(settings, latents, basis, probes if wanted else probes[:, :0])
-    if not checked:
+    checks = rounding.probes if z.dtype != torch.float64 and rounding.verified else 0
+    wanted = CHECK_PROBES if settings.route == "fixed_krylov" else checks
+    probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)[:, :wanted]
+    found, working = _along_route(settings, latents, basis, probes)
+    if not checks:
         return found, torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
-    double = jacobian(settings.generator.in_dtype(torch.float64), z.double(), label, memory=settings.memory)
-    off = disagreement(working, double @ probes.double())
+    off = disagreement(working[:, :, :checks], _reference(settings, latents, probes[:, :checks].double()))
     spectrum = found.spectrum
     kinked = off > KINK * rounding.frobenius * spectrum.singular_values[:, 0]
     # The floor stays where the generator's rounding puts it; only the error bar knows about this latent.
     eta = torch.where(kinked, torch.maximum(spectrum.eta, SAFETY * off), spectrum.eta)
     spectrum = Spectrum(spectrum.singular_values, spectrum.floor, eta, spectrum.delta)
     return _Found(spectrum, found.rank, found.spread, found.slow, found.spent), kinked
+
+
+def _reference(settings: Settings, latents: Jacobians, probes: Tensor) -> Tensor:
+    """J @ probes in float64, [b, D, p]."""
+    working = latents.operator
+    if settings.rounding.primal == "float64":
+        return working.in_float64(probes)
+    double = settings.generator.in_dtype(torch.float64)
+    return jacobian(double, working.z.double(), working.label, memory=settings.memory) @ probes
 
 
 def _along_route(
