@@ -115,6 +115,17 @@ def test_joint_draws_over_classes(seed):
         assert ttest_1samp((label == c).double().mean(1).numpy(), share[c]).pvalue > LEVEL
 
 
+def test_blocks_lie_far_enough_apart_for_classes(seed):
+    """Where latents move freely and classes seldom, it is the classes that blocks wait for."""
+    wanted = target(by_class, 0.2, classes=(0, 1, 2))
+    state = settled(wanted, seed)
+    before, _, state = take(wanted, state, SETTINGS, SETTINGS.particles)
+    after, _, _ = take(wanted, state, SETTINGS, SETTINGS.particles)
+    classes = [torch.nn.functional.one_hot(points.label).double() for points in (before, after)]
+    # 0.1 is what blocks wait for; of 512 particles a correlation has a standard error of 0.03 to 0.04.
+    assert correlation(classes[0], classes[1]) < 0.1 + 6 * 0.04
+
+
 def test_particles_below_the_noise_floor_are_drawn_anew(seed):
     def rarely(z, label):
         return linear(z, label).masked_fill(z[:, 2] > 0.993, torch.nan)

@@ -33,7 +33,7 @@ class SMCDiagnostics(Diagnostics):
     screenings: int
     """Rough log-volumes spent beside the exact ones, each a third of their products at most."""
     correlation: float
-    """Between a particle's successive draws, the larger of that of log-volumes and that of latents."""
+    """Between a particle's successive draws, the largest of log-volumes', latents' and classes'."""
     acceptance: float
     """Of the exact decisions since the kernel was frozen; nan before the first."""
     ladder: tuple[Rung, ...]

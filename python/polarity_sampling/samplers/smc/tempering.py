@@ -44,7 +44,7 @@ class Settings:
     rung_correlation: float = 0.5
     """A rung ends when the log-volumes have at most this correlation with those it began with."""
     correlation: float = 0.1
-    """The same between blocks of draws, for log-volumes and latents alike."""
+    """The same between blocks of draws, for log-volumes, latents and classes alike."""
     rung_sweeps: int = 20
     sweeps: int = 200
     """The most sweeps to wait for either."""
@@ -143,9 +143,12 @@ def correlation(before: torch.Tensor, now: torch.Tensor) -> float:
 
 
 def _settle(state: State, settings: Settings) -> State:
-    """Wait until neither log-volumes nor latents remember where they stood: blocks lie that far apart."""
+    """Wait until nothing of the particles remembers where they stood: blocks lie that far apart."""
     before, now = state.anchor, state.points
     found = max(correlation(before.log_volume, now.log_volume), correlation(before.x, now.x))
+    if before.label is not None and now.label is not None:
+        classes = torch.nn.functional.one_hot(torch.stack([before.label, now.label])).double()
+        found = max(found, correlation(classes[0], classes[1]))
     if found > settings.correlation and state.sweeps < settings.sweeps:
         return state
     return replace(state, thin=state.sweeps, correlation=max(0.0, found), sweeps=0, anchor=state.points)
