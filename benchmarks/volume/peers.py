@@ -81,6 +81,40 @@ def stored_low_rank(generator: ps.Generator, top_k: int, extra: int, power_steps
     return Peer(f"vmap(jacfwd), svd_lowrank niter={power_steps}", run)
 
 
+class _OneJacobian:
+    """J of a single latent, as skerch wants it: a shape, and products from either side with many vectors."""
+
+    def __init__(self, generator: ps.Generator, z: Tensor, label: Tensor | None) -> None:
+        sample = _flat(generator, label)
+        out, self._pull = vjp(sample, z)
+        self._push = lambda v: jvp(sample, (z,), (v[None],))[1][0]
+        self.shape = (out.shape[1], z.shape[1])
+
+    def __matmul__(self, tangents: Tensor) -> Tensor:
+        pushed: Tensor = vmap(self._push, in_dims=1, out_dims=1)(tangents)
+        return pushed
+
+    def __rmatmul__(self, cotangents: Tensor) -> Tensor:
+        pulled: Tensor = vmap(lambda u: self._pull(u[None])[0][0])(cotangents)
+        return pulled
+
+
+def skerch(generator: ps.Generator, top_k: int, measurements: int) -> Peer:
+    """skerch's sketched SVD (Halko, Martinsson, Tropp): as many products with J as with its adjoint."""
+    from skerch.algorithms import ssvd
+
+    def run(z: Tensor, label: Tensor | None) -> Tensor:
+        values = []
+        with torch.no_grad():
+            for i in range(z.shape[0]):
+                rows = slice(i, i + 1)
+                operator = _OneJacobian(generator, z[rows], None if label is None else label[rows])
+                values.append(ssvd(operator, z.device, z.dtype, measurements, recovery_type="hmt")[1])
+        return torch.stack(values)[:, :top_k].double().log().sum(1)
+
+    return Peer(f"skerch ssvd, {measurements} measurements", run)
+
+
 def published(generator: ps.Generator, top_k: int) -> Peer:
     """The algorithm of Humayun et al. (CVPR 2022) from its description.
 
