@@ -177,6 +177,19 @@ def test_a_repaired_module_is_looked_at_again():
         ps.jacobian(module, torch.randn(2, 4))
 
 
+def test_the_version_follows_every_tensor_of_shared_and_circular_modules():
+    shared = nn.Linear(2, 2)
+    model = nn.Sequential(shared, nn.Sequential(shared, nn.BatchNorm1d(2)))
+    model[1].add_module("owner", model)
+    generator = ps.Generator(model, latent_dim=2)
+    assert len(generator.version()) == len([*model.parameters(), *model.buffers()])
+    for tensor in (*model.parameters(), *model.buffers()):
+        before = generator.version()
+        with torch.no_grad():
+            tensor += 1
+        assert generator.version() != before
+
+
 def test_weight_hash():
     first, same, other = mlp(), mlp(), mlp()
     with torch.no_grad():

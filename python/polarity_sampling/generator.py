@@ -197,9 +197,12 @@ class Generator:
 
     def _state(self) -> Iterator[Tensor]:
         """Parameters, then buffers; many times in a call, so without the names that torch makes for each."""
-        modules = [self.module]
+        modules, seen = [self.module], {self.module}
         for module in modules:
-            modules += [child for child in module._modules.values() if child is not None]
+            for child in module._modules.values():
+                if child is not None and child not in seen:  # modules may be shared, or hold each other
+                    seen.add(child)
+                    modules.append(child)
         for module in modules:
             yield from (part for part in module._parameters.values() if part is not None)
         for module in modules:
