@@ -15,6 +15,7 @@ int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((b - 1 - a) 
 struct Plan {
   Tensor x, weight, out;  // images [N, H, W, C]
   TileShape from, to;     // of x and of out; the same tiles
+  int64_t full;           // phases with all taps, along an axis
 };
 
 Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t stride,
@@ -28,7 +29,8 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
   STD_TORCH_CHECK(padding.size() == 2 && size.size() == 2 && size[0] >= 0 && size[1] >= 0,
                   "winograd: padding and size must be (y, x)");
   const int64_t phases = stride * stride;
-  STD_TORCH_CHECK(x_in.dim() == 4 && weight.dim() == 3 && weight.size(0) == kPlaces &&
+  const int64_t tile = weight.dim() == 3 && weight.size(0) == 36 && taps == 3 ? 6 : 4;
+  STD_TORCH_CHECK(x_in.dim() == 4 && weight.dim() == 3 && weight.size(0) == tile * tile &&
                       weight.size(1) == x_in.size(1) * (transposed ? 1 : phases) &&
                       weight.size(2) % (transposed ? phases : 1) == 0,
                   "winograd: x must be [N, C, H, W] and weight that of winograd_weight, got x ",
@@ -40,7 +42,7 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
   const int64_t sizes[] = {images, size[0], size[1], out_channels};
   const Tensor out = torch::stable::new_empty(x, {sizes, 4});
 
-  const int64_t step = kTile + 1 - taps;
+  const int64_t step = tile + 1 - taps;
   TileAxis from[2], to[2];
   for (int axis = 0; axis < 2; ++axis) {
     const int64_t before = x.size(1 + axis), after = size[axis], pad = padding[axis];
@@ -55,8 +57,9 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
   return {x,
           torch::stable::contiguous(weight),
           out,
-          {images, channels, step, in_stride, from[0], from[1]},
-          {images, out_channels, step, out_stride, to[0], to[1]}};
+          {images, channels, tile, step, in_stride, from[0], from[1]},
+          {images, out_channels, tile, step, out_stride, to[0], to[1]},
+          kernel - stride * (taps - 1)};
 }
 
 Tensor channels_second(const Tensor& images) {
@@ -69,7 +72,7 @@ Tensor winograd_cpu(const Tensor& x, const Tensor& weight, int64_t kernel, int64
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
     cpu::winograd<T>(input<T>(plan.x), input<T>(plan.weight), output<T>(plan.out), plan.from,
-                     plan.to);
+                     plan.to, plan.full);
   });
   return channels_second(plan.out);
 }
@@ -82,14 +85,14 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed);
   void* const stream = current_cuda_stream(x.get_device_index());
-  const int64_t depth = plan.from.depth(), total = plan.from.tiles();
+  const int64_t depth = plan.from.depth(), total = plan.from.tiles(), places = plan.from.places();
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    const int64_t bytes = kPlaces * (depth + plan.to.depth()) * static_cast<int64_t>(sizeof(T));
+    const int64_t bytes = places * (depth + plan.to.depth()) * static_cast<int64_t>(sizeof(T));
     const int64_t block = std::max<int64_t>(1, kCacheBytes / std::max<int64_t>(1, bytes));
     for (int64_t first = 0; first < total; first += block) {
       const int64_t count = std::min(block, total - first);
-      const int64_t sizes[] = {kPlaces, count, depth};
+      const int64_t sizes[] = {places, count, depth};
       const Tensor tiles = torch::stable::new_empty(plan.x, {sizes, 3});
       cuda::winograd_tiles<T>(input<T>(plan.x), output<T>(tiles), plan.from, first, count, stream);
       const Tensor products = torch::stable::contiguous(torch::stable::matmul(tiles, plan.weight));

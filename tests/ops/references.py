@@ -235,13 +235,19 @@ def mask_tangents_ref(t: Tensor, bits: Tensor, low: float, high: float) -> Tenso
 
 
 def winograd_plain(weight: Tensor, kernel: int, stride: int, transposed: bool) -> Tensor:
-    """The kernel behind a transformed one: the least-squares solution at the points 0, 1, -1 and infinity."""
-    taps = -(-kernel // stride)
-    points = torch.tensor([[p**k for k in range(taps)] for p in (0.0, 1.0, -1.0)], dtype=torch.float64)
-    points[1:] /= 2
-    infinity = torch.tensor([[0.0] * (taps - 1) + [1.0]], dtype=torch.float64)
-    back = torch.linalg.pinv(torch.cat([points, infinity]))
-    found = torch.einsum("ya,xb,abio->yxio", back, back, weight.double().unflatten(0, (4, 4)))
+    """The kernel behind a transformed one: the least-squares solution at the points of its tiles."""
+    taps, tile = -(-kernel // stride), math.isqrt(weight.shape[0])
+    places = [0.0, 1.0, -1.0] if tile == 4 else [0.0, 0.75, -0.75, 1.5, -1.5]
+    rows = [
+        [
+            p**k / (math.prod(p - q for q in places if q != p) if tile == 6 else 1.0 + (p != 0))
+            for k in range(taps)
+        ]
+        for p in places
+    ]
+    rows.append([0.0] * (taps - 1) + [1.0])
+    back = torch.linalg.pinv(torch.tensor(rows, dtype=torch.float64))
+    found = torch.einsum("ya,xb,abio->yxio", back, back, weight.double().unflatten(0, (tile, tile)))
     whole = found.new_zeros(
         *(weight.shape[dim] // (stride**2 if transposed == (dim == 2) else 1) for dim in (1, 2)),
         *(taps * stride,) * 2,

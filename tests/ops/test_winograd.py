@@ -19,13 +19,16 @@ def test_values(case: Case, table_backend: Backend, seed: int) -> None:
     check_values(OP, case, table_backend, seed)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (4, 2, 1), (5, 2, 2), (6, 2, 0)])
-def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, device: str) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "tile"),
+    [(3, 1, 1, 4), (3, 2, 0, 4), (4, 2, 1, 4), (5, 2, 2, 4), (6, 2, 0, 4), (3, 1, 1, 6), (5, 2, 2, 6)],
+)
+def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, tile: int, device: str) -> None:
     x = torch.randn(2, 4, 9, 6, dtype=torch.float64, device=device)
     weight = torch.randn(4, 4, kernel, kernel, dtype=torch.float64, device=device)
     for transposed, convolve in ((False, F.conv2d), (True, F.conv_transpose2d)):
         expected = convolve(x, weight, stride=stride, padding=padding)
-        transformed = polarity_ext.winograd_weight(weight, stride, transposed)
+        transformed = polarity_ext.winograd_weight(weight, stride, transposed, tile=tile)
         found = polarity_ext.winograd(
             x, transformed, kernel,
             size=expected.shape[2:], stride=stride, padding=(padding, padding), transposed=transposed,
@@ -35,10 +38,12 @@ def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, dev
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (4, 2), (5, 2)])
-def test_derivatives(kernel: int, stride: int, transposed: bool, device: str) -> None:
+@pytest.mark.parametrize(
+    ("kernel", "stride", "tile"), [(3, 1, 4), (3, 2, 4), (4, 2, 4), (5, 2, 4), (3, 1, 6)]
+)
+def test_derivatives(kernel: int, stride: int, tile: int, transposed: bool, device: str) -> None:
     plain = torch.randn(2, 2, kernel, kernel, dtype=torch.float64, device=device)
-    weight = polarity_ext.winograd_weight(plain, stride, transposed)
+    weight = polarity_ext.winograd_weight(plain, stride, transposed, tile=tile)
     size = [stride * 3, stride * 2] if transposed else [3 // stride, 2 // stride]
 
     def function(x: Tensor) -> Tensor:
@@ -114,3 +119,7 @@ def test_bad_arguments() -> None:
     for bad in (plain[..., :2], plain[0], torch.ones(6, 3, 5, 5)):
         with pytest.raises(ValueError, match="ceil\\(k / stride\\) 2 or 3"):
             polarity_ext.winograd_weight(bad)
+    with pytest.raises(ValueError, match="3 for tile 6"):
+        polarity_ext.winograd_weight(torch.ones(6, 3, 4, 4), stride=2, tile=6)
+    with pytest.raises(RuntimeError, match="weight that of winograd_weight"):
+        run(x, torch.ones(36, 3, 6), 2, size=(4, 5))

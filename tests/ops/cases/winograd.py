@@ -41,6 +41,7 @@ def row(
     padding: tuple[int, int] = (1, 1),
     transposed: bool = False,
     cut: int = 0,
+    tile: int = 4,
     dtype: torch.dtype = f32,
     x: Layout = channels_last,
     perf: bool = False,
@@ -56,14 +57,15 @@ def row(
         images = x(torch.randn(shape, generator=g, dtype=dtype))
         sides = (shape[1], channels) if transposed else (channels, shape[1])
         weight = torch.randn(*sides, kernel, kernel, generator=g, dtype=dtype) / kernel
-        transformed = winograd_weight(weight, stride, transposed)
+        transformed = winograd_weight(weight, stride, transposed, tile=tile)
         return images, transformed, kernel, stride, list(padding), size, transposed
 
     pixels = shape[2] * shape[3] if transposed else sizes[0] * sizes[1]
     out = shape[0] * channels * size[0] * size[1]
-    moved = shape[0] * shape[1] * shape[2] * shape[3] + out + 16 * stride**2 * channels * shape[1]
+    moved = shape[0] * shape[1] * shape[2] * shape[3] + out + tile**2 * stride**2 * channels * shape[1]
     flops = 2 * shape[0] * pixels * shape[1] * channels * kernel**2
-    return Case(name, make, flops, moved * dtype.itemsize, 8.0, perf)
+    # Points further from 0 enlarge the rounding of what is transformed.
+    return Case(name, make, flops, moved * dtype.itemsize, 8.0 if tile == 4 else 32.0, perf)
 
 
 def rows() -> Iterator[Case]:
@@ -72,6 +74,11 @@ def rows() -> Iterator[Case]:
         yield row(f"3 x 3 {dtype}", small, 6, dtype=dtype)
         yield row(f"4 x 4 at stride 2 {dtype}", small, 3, 4, 2, dtype=dtype)
         yield row(f"4 x 4 at stride 2 transposed {dtype}", small, 3, 4, 2, transposed=True, dtype=dtype)
+        yield row(f"tiles of 6 {dtype}", small, 6, tile=6, dtype=dtype)
+    yield row("tiles of 6 transposed", small, 4, tile=6, transposed=True)
+    yield row("tiles of 6 for 5 x 5 at stride 2", small, 4, 5, 2, (2, 2), tile=6)
+    yield row("tiles of 6 for 5 x 5 at stride 2 transposed", small, 4, 5, 2, (2, 1), True, tile=6)
+    yield row("tiles of 6 for 6 x 6 at stride 2 transposed", small, 4, 6, 2, (2, 1), True, tile=6)
     yield row("3 x 3 transposed", small, 4, transposed=True)
     yield row("3 x 3 without padding", small, 4, padding=(0, 0))
     yield row("3 x 3 padded by more than the kernel", small, 4, padding=(5, 4))
@@ -88,12 +95,17 @@ def rows() -> Iterator[Case]:
     yield row("no results", small, 2, cut=20)
     for channels in (15, 33, 70):  # vectors, panels, rests of both
         yield row(f"{channels} channels", (1, channels, 5, 4), channels + 1)
+    yield row("64 channels at stride 2", (1, 40, 9, 7), 64, 3, 2, (0, 0))
+    yield row("64 channels at stride 2 transposed", (1, 40, 5, 4), 64, 3, 2, (0, 0), True)
     yield row("blocks of tiles", (3, 3, 20, 20), 33)
+    yield row("more blocks of tiles", (6, 3, 20, 20), 32)
+    yield row("blocks of tiles of 6", (8, 3, 20, 20), 32, tile=6)
     yield row("channels first", small, 4, x=as_is)
     yield row("storage offset", small, 4, x=offset)
     yield row("strided", small, 4, x=strided)
     yield row("expanded", small, 4, x=lambda x: x[:1].expand_as(x))
     yield row("3 x 3, 128 channels: 16 x 128 x 32 x 32", (16, 128, 32, 32), 128, perf=True)
+    yield row("tiles of 6, 128 channels: 16 x 128 x 32 x 32", (16, 128, 32, 32), 128, tile=6, perf=True)
     up = (64, 256, 8, 8)
     yield row("up by 4 x 4, 256 to 128 channels", up, 128, 4, 2, transposed=True, perf=True)
 
