@@ -9,6 +9,7 @@ from polarity_sampling.jacobian.rules.convolution_forms import (
     Form,
     Geometry,
     best_form,
+    each_pixel,
     from_one_pixel,
     interleaved,
     library,
@@ -65,9 +66,13 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
         forms.append(interleaved(weight, g))
     if (g.before if g.transposed else g.after) == (1, 1):
         forms.append((from_one_pixel if g.transposed else to_one_pixel)(weight, g))
+    if g.maps_pixels(weight):
+        forms.append(each_pixel(weight, g))
     kernel, stride = set(weight.shape[2:]), set(g.stride)
     if len(kernel) == len(stride) == 1 and -(-min(kernel) // min(stride)) in (2, 3):
         forms.append(winograd(weight, g))
+        if -(-min(kernel) // min(stride)) == 3:
+            forms.append(winograd(weight, g, 6))
     return forms
 
 

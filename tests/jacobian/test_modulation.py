@@ -131,3 +131,24 @@ def test_other_graphs_stay_as_they_are():
     targets = [n.target for n in captured.graph.nodes if n.op == "call_function"]
     assert aten.native_layer_norm.default in targets
     assert aten.mul.Tensor not in targets
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_style_times_an_image(swapped, batch):
+    """One stage, whichever factor comes first, and whoever else reads the image."""
+
+    class Styled(Modulated):
+        def convolve(self, x, style):
+            style = style[:, :, None, None]
+            x = F.conv2d(style * x if swapped else x * style, self.weight, padding=1)
+            return x * style[:, :3] + x[:, :1]
+
+    g = ps.Generator(Styled().double().eval(), 6)
+    z = torch.randn(batch, 6, dtype=torch.float64)
+    J = ps.jacobian(g, z)
+    assert [row.stage for row in J.explain().rows].count("modulation") == 2
+    truth = oracle.dense_jacobian(g, z)
+    torch.testing.assert_close(J.to_dense(), truth, atol=1e-10, rtol=1e-10)
+    U = torch.randn(batch, truth.shape[1], 5, dtype=torch.float64)
+    torch.testing.assert_close(J.mT @ U, truth.mT @ U, atol=1e-10, rtol=1e-10)

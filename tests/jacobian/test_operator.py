@@ -118,6 +118,52 @@ def test_memory_bounds_the_tangents_in_flight(memory):
     assert ps.jacobian(module, z, memory=1).chunk == 1
 
 
+@pytest.mark.parametrize(("memory", "keeps"), [("2MiB", False), ("16MiB", True)])
+def test_memory_bounds_weights_and_residuals_too(memory, keeps):
+    """Slopes of 256 latents take 4 MiB, the weight in the form of Winograd's filtering 144 KiB each way."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(8, 2048), nn.Unflatten(1, (32, 8, 8)), nn.Conv2d(32, 32, 3, padding=1), nn.SiLU(),
+        nn.Flatten(), nn.SiLU(), nn.Linear(2048, 4),
+    ).eval()  # fmt: skip
+    budget = parse_memory(memory)
+    V, U = torch.randn(8, 40), torch.randn(4, 40)
+    for _ in range(2):  # the first time captures, and rearranges weights
+        z = torch.randn(256, 8)
+        with PeakBytes() as peak:
+            J = ps.jacobian(module, z, memory=memory)
+            tangents, cotangents = J @ V, J.mT @ U
+        used = peak.peak - sum(t.untyped_storage().nbytes() for t in (tangents, cotangents))
+    route = J._captured()
+    kept = [block.kept for block in route.blocks]
+    assert all(r is not None for r in kept) if keeps else all(r is None for r in kept)
+    programs = {id(block.program): block.program for block in route.blocks}.values()
+    assert budget / 4 < used + sum(program.weight_bytes for program in programs) <= budget
+    whole = ps.jacobian(module, z)
+    torch.testing.assert_close(tangents, whole @ V)
+    torch.testing.assert_close(cotangents, whole.mT @ U)
+
+
+def test_rearranged_weights_are_counted():
+    """All that the forms of convolutions hold, each tensor once."""
+    module = nn.Sequential(
+        nn.Unflatten(1, (2, 4, 4)), nn.Conv2d(2, 32, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 32, 3, padding=1),
+    ).eval()  # fmt: skip
+    J = ps.jacobian(module, torch.randn(2, 32))
+    J @ torch.randn(32, 3), J.mT @ torch.randn(J.shape[1], 3)
+    program = J._captured().blocks[0].program
+    stages = {*program._stages, *(link.stage for link in program.links)}
+    forms = [vars(stage).get(name) for stage in stages for name in ("_primal", "_forward", "_backward")]
+    held = {t.data_ptr(): t.nbytes for form in forms for t in _tensors_in(form)}
+    assert sum(held.values()) <= program.weight_bytes <= 1.5 * sum(held.values())
+
+
+def _tensors_in(function: object) -> list[torch.Tensor]:
+    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    return [t for cell in cells for t in ([cell] if isinstance(cell, torch.Tensor) else _tensors_in(cell))]
+
+
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [

@@ -1,5 +1,7 @@
 """Every rule in both directions, against torch.func in float64 on the same module."""
 
+import warnings
+
 import polarity_sampling as ps
 import pytest
 import torch
@@ -46,3 +48,24 @@ def test_rule(name, seed):
         assert error(J @ V[0], products(g, z, V[:1].expand_as(V), U)[0]) < tol
         left, right = (U * (J @ V)).sum(1), (V * (J.mT @ U)).sum(1)
         assert (left - right).abs().max() <= tol * float(U.norm() * forward.norm()) + 1e-30
+
+
+LEFT_TO_TORCH = {
+    "pointwise-log_sigmoid", "shape-index_apart", "shape-index_select", "shape-gather", "shape-sort",
+    "shape-topk", "shape-tril", "reduction-variance", "reduction-deviation", "reduction-amax",
+    "reduction-prod", "contraction-matrix_vector", "convolution-fold_backwards",
+    "convolution-unfold_windows", "normalisation-conditional_weight", "normalisation-local_response",
+    "pooling-antialiased", "pooling-grid_sample",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_rules_are_used_and_say_nothing(name, seed):
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        if name not in LEFT_TO_TORCH:  # of those torch may say that it is slow
+            warnings.filterwarnings("error", message="There is a performance drop")
+        J = ps.jacobian(ps.Generator(MODULES[name]().eval(), 6), torch.randn(2, 6))
+        J @ torch.randn(6, 2)
+        J.mT @ torch.randn(J.shape[1], 2)
+    assert bool(J.explain().fallbacks) == (name in LEFT_TO_TORCH)

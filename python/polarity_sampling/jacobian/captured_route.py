@@ -19,8 +19,19 @@ from polarity_sampling.jacobian.stage import Residual
 # Bytes of the largest tangent on a CPU. glibc gives blocks from 32 MiB on back to the system after every use
 # and takes them page by page again, which costs up to a third of the time; smaller ones it keeps.
 CPU_BUFFER = 28 << 20
+# The part of the budget that what primal passes keep may take; beyond it they are run anew for each product.
+KEPT = 0.5
 # Probes for every latent of a block, at least where it can be: the factors of a latent are read once for all.
 PROBES = 16
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a primal pass keeps for the links."""
+
+    residuals: list[Residual]
+    exact: list[Residual] | None
+    """Those of float64, before they were rounded."""
 
 
 @dataclass
@@ -33,35 +44,43 @@ class _Block:
     program: Lowered
     double: Lowered | None
     """The same in float64, where the primal pass is to be its."""
-    residuals: list[Residual] | None = None
-    exact: list[Residual] | None = None
-    """Those of `double`, before they were rounded."""
+    kept: _Kept | None = None
     graphs: dict[tuple[Program, torch.Size], GraphedProgram] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def primal(self) -> list[Residual]:
-        """Made at the first product, by whichever thread comes first."""
-        with self.lock:
-            if self.residuals is None:
-                program, z = self.program, self.z
-                if self.double is not None:
-                    program, z = self.double, z.double()
-                inputs = (z,) if self.label is None else (z, self.label)
-                with torch.no_grad():
-                    residuals = program.primal(*inputs)[1]
-                if self.double is not None:
-                    self.exact = residuals
-                self.residuals = [tuple(self._in_working(part) for part in r) for r in residuals]
-            return self.residuals
+    @property
+    def kept_bytes(self) -> int:
+        """Of what a primal pass keeps."""
+        return self.program.residual_bytes + (0 if self.double is None else self.double.residual_bytes)
 
-    def parts(self, exact: bool) -> tuple[Lowered, list[Residual]]:
-        """The programs and what they need; `exact`: both in float64."""
-        residuals = self.primal()
+    def parts(self, exact: bool, keep: bool) -> tuple[Lowered, list[Residual]]:
+        """The programs and what they need.
+
+        Args:
+            exact: both in float64.
+            keep: the primal pass is run at the first product, by whichever thread comes first, and not for
+                every product anew.
+        """
+        if keep:
+            with self.lock:
+                if self.kept is None:
+                    self.kept = self._primal()
+                kept = self.kept
+        else:
+            kept = self._primal()
         if not exact:
-            return self.program, residuals
+            return self.program, kept.residuals
         assert self.double is not None
-        assert self.exact is not None
-        return self.double, self.exact
+        assert kept.exact is not None
+        return self.double, kept.exact
+
+    def _primal(self) -> _Kept:
+        program, z = (self.program, self.z) if self.double is None else (self.double, self.z.double())
+        inputs = (z,) if self.label is None else (z, self.label)
+        with torch.no_grad():
+            found = program.primal(*inputs)[1]
+        residuals = [tuple(self._in_working(part) for part in r) for r in found]
+        return _Kept(residuals, None if self.double is None else found)
 
     def _in_working(self, part: Tensor) -> Tensor:
         return part.to(self.z.dtype) if self.double is not None and part.is_floating_point() else part
@@ -71,7 +90,8 @@ class CapturedRoute:
     """Products for latents z [B, K].
 
     Args:
-        memory: budget for tangents in flight, bytes.
+        memory: budget, bytes: for what the primal pass keeps, for rearranged weights and for tangents in
+            flight.
         compute: dtype of matrix products, None for that of z.
         cuda_graph: replay recorded programs.
         primal: whose forward pass decides masks and slopes: float64's, or that of z's precision.
@@ -92,14 +112,13 @@ class CapturedRoute:
     ) -> None:
         twin = _in_float64(generator) if primal == "float64" and z.dtype != torch.float64 else None
         self._cuda_graph = cuda_graph
-        self._budget = memory
         self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
         found = footprint(generator, z, label)
         self._batch = z.shape[0]
         self._latents, self._samples = (z.shape[1], z.dtype), (found.dim_out, found.dtype)
         pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
-        self.blocks = []
+        self.blocks: list[_Block] = []
         start = 0
         while start < z.shape[0]:
             # Powers of two, so that a few captures serve batches of every size.
@@ -107,8 +126,17 @@ class CapturedRoute:
             part = None if label is None else label[rows]
             program = compiled(generator, z[rows], part, compute)
             double = None if twin is None else _same_stages(program, compiled(twin, z[rows].double(), part))
-            self.blocks.append(_Block(rows, z[rows], part, program, double))
+            block = _Block(rows, z[rows], part, program, double)
+            if size > 1 and block.kept_bytes > memory * KEPT:
+                size //= 2
+                continue
+            self.blocks.append(block)
             start = rows.stop
+        kept = [block.kept_bytes for block in self.blocks]
+        self._keeps = cuda_graph or sum(kept) <= memory * KEPT  # recordings read where it lies
+        programs = {p for block in self.blocks for p in (block.program, block.double) if p is not None}
+        weights = sum(program.weight_bytes for program in programs)
+        self._for_tangents = memory - weights - (sum(kept) if self._keeps else max(kept))
 
     @property
     def chunk(self) -> int:
@@ -136,7 +164,7 @@ class CapturedRoute:
         out: Tensor | None = None
         shared = probes.shape[1] == 1
         for block in self.blocks:
-            lowered, residuals = block.parts(exact)
+            lowered, residuals = block.parts(exact, self._keeps)
             program: Program = getattr(lowered, direction)
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
@@ -148,6 +176,7 @@ class CapturedRoute:
                     out = probes.new_empty(shape, dtype=dtype)
                 out[part, block.rows] = result
                 del result  # before the next one is made
+            del residuals
         assert out is not None
         return out
 
@@ -161,7 +190,7 @@ class CapturedRoute:
             return block.graphs[key].run(probes).clone()
 
     def _chunk(self, program: Program, block: _Block) -> int:
-        return max(1, min(self._budget // program.bytes_per_probe, self._buffer // program.largest))
+        return max(1, min(self._for_tangents // program.bytes_per_probe, self._buffer // program.largest))
 
     @staticmethod
     def _chunks(count: int, size: int) -> Iterator[slice]:

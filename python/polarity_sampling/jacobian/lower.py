@@ -66,6 +66,8 @@ class Lowered:
                     links.append(Link(stage, inputs, outputs, (len(links),), (_name(call),)))
                     nodes.append(node)
         self._stages = [link.stage for link in links]
+        self.residual_bytes = 0
+        """Of what `primal` last kept for the links."""
         self._instructions = _primal_plan(captured, used, constants, nodes)
         needed = {source for step in self._instructions for source in step.node.all_input_nodes}
         needed.add(self._output)
@@ -82,6 +84,13 @@ class Lowered:
     def bytes_of(self, slots: Sequence[int]) -> int:
         """Of the tangents in these slots, for one probe."""
         return sum(math.prod(self._shapes[slot]) for slot in slots) * self._itemsize
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of weights that stages have rearranged for themselves, for products in both directions."""
+        return sum(stage.primal_bytes for stage in self._stages) + sum(
+            link.stage.weight_bytes for link in self.links
+        )
 
     def primal(self, *inputs: Tensor) -> tuple[Tensor, list[Residual]]:
         """Samples [B, D], and what every link needs of this batch."""
@@ -100,7 +109,15 @@ class Lowered:
                 values[step.node], made[step.stage] = stage.primal(step.target, args, kwargs)
             for node in step.frees:
                 del values[node]
-        return values[self._output], [link.stage.join([made[i] for i in link.parts]) for link in self.links]
+        residuals = [link.stage.join([made[i] for i in link.parts]) for link in self.links]
+        self.residual_bytes = _bytes_of_storages(residuals)
+        return values[self._output], residuals
+
+
+def _bytes_of_storages(residuals: Sequence[Residual]) -> int:
+    """Of the memory that they lie in: views of one tensor keep all of it."""
+    storages = [part.untyped_storage() for residual in residuals for part in residual]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def _name(call: Call) -> str:

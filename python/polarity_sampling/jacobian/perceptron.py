@@ -30,6 +30,7 @@ class Perceptron(Stage):
         # [in, out], [out, in] in memory: each direction reads rows from end to end.
         self._push = [matrix.contiguous().mT for matrix in matrices]
         self._pull = [matrix.mT.contiguous() for matrix in matrices]
+        self.push_bytes = self.pull_bytes = sum(matrix.nbytes for matrix in matrices)
         self.flops = sum(link.stage.flops for link in links)
         self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
 

@@ -87,6 +87,13 @@ class Stage:
     """Of matrix products and convolutions, if not that of the tangents."""
     broadcasts = False
     """Takes tangents that all samples share, and returns those of every sample."""
+    lean = False
+    """Keeps no rearranged copy of a weight that is larger than the weight."""
+    primal_bytes = 0
+    """Of weights rearranged for the primal pass."""
+    push_bytes = 0
+    """Of weights rearranged for ``push``, beside those."""
+    pull_bytes = 0
 
     def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
         """The operator's own result, and what push and pull need of it."""

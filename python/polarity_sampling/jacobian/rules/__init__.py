@@ -3,7 +3,9 @@
 import torch
 
 from polarity_sampling.jacobian.rules import (  # noqa: F401 (they declare their rules)
+    arithmetic,
     attention,
+    border,
     contraction,
     convolution,
     gate,

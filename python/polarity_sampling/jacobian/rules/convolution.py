@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_sampling.jacobian.rules.convolution_forms import Form, Geometry, best_form, library
+from polarity_sampling.jacobian.rules.convolution_forms import (
+    Form,
+    Geometry,
+    best_form,
+    form_bytes,
+    library,
+)
 from polarity_sampling.jacobian.rules.pointwise import reduced
 from polarity_sampling.jacobian.stage import Call, Operand, Residual, Stage, rule
 
@@ -40,7 +46,7 @@ class Convolution(Stage):
             after=self.out_shape[2:],
         )
         self.weight = None if self._weight.value is None else fast_layout(self._weight.value)
-        self._primal = None if self.weight is None else best_form(self.weight, self.geometry)
+        self._of_primal = self.weight, self.geometry
         self.any_batch = self.weight is not None and not self._bias_active
         pixels = math.prod(self.geometry.before if self.geometry.transposed else self.geometry.after)
         each = 2 * self.input.shape[0] * pixels * math.prod(self._weight.shape)
@@ -169,19 +175,54 @@ class Convolution(Stage):
         return self.any_batch and plain and len(g.before) == 2 and self._weight.shape[:2] == (g.groups, 1)
 
     @cached_property
+    def _primal(self) -> Form | None:
+        weight, geometry = self._of_primal
+        return None if weight is None else self._best(weight, geometry)
+
+    @cached_property
     def _forward(self) -> Form | None:
+        if self._is_primal:
+            return self._primal
         return None if self.weight is None else self._form(self.weight, self.geometry)
 
     @cached_property
     def _backward(self) -> Form | None:
-        if self.weight is None:
-            return None
-        return self._form(self.weight, self.geometry.adjoint(tuple(self.weight.shape[2:])))
+        return None if self.weight is None else self._form(self.weight, self._adjoint(self.weight))
+
+    def _adjoint(self, weight: Tensor) -> Geometry:
+        return self.geometry.adjoint(tuple(weight.shape[2:]))
+
+    @property
+    def _is_primal(self) -> bool:
+        """Whether tangents go through the convolution of the primal pass, as nothing was made part of it."""
+        weight, geometry = self._of_primal
+        return self.weight is weight and self.geometry == geometry and self.compute is None
+
+    @property
+    def primal_bytes(self) -> int:  # type: ignore[override]
+        weight, geometry = self._of_primal
+        return 0 if weight is None else weight.nbytes + self._bytes(weight, geometry)
+
+    @property
+    def push_bytes(self) -> int:  # type: ignore[override]
+        if self.weight is None or self._is_primal:
+            return 0
+        return self.weight.nbytes + self._bytes(self.weight, self.geometry)
+
+    @property
+    def pull_bytes(self) -> int:  # type: ignore[override]
+        return 0 if self.weight is None else self._bytes(self.weight, self._adjoint(self.weight))
+
+    def _bytes(self, weight: Tensor, geometry: Geometry) -> int:
+        return 0 if self.lean else form_bytes(weight, geometry)
+
+    def _best(self, weight: Tensor, geometry: Geometry) -> Form:
+        return (library if self.lean else best_form)(weight, geometry)
 
     def _form(self, weight: Tensor, geometry: Geometry) -> Form:
         if self.compute is None:
-            return best_form(weight, geometry)
-        return _rounded(best_form(weight.to(self.compute), geometry), self.compute)
+            return self._best(weight, geometry)
+        return _rounded(self._best(weight.to(self.compute), geometry), self.compute)
 
     def _library(self, weight: Tensor, geometry: Geometry) -> Form:
         if self.compute is None:

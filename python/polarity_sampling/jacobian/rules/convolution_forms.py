@@ -3,7 +3,8 @@
 Images are [N, C, *], with their channels last in memory where there are two dimensions. On a CPU with
 AVX-512, as a share of the speed of a matrix product of size 1024: the library reaches 0.9 to 1.1 from 8x8
 pixels on, but 0.6 on 4x4, where `slabs` reach 0.8 to 1.2; transposed with 3 channels left, it reaches 0.15
-and `interleaved` 0.33. `winograd` beside the library: `python -m benchmarks.kernels --op winograd`.
+and `interleaved` 0.33; from pixels to pixels of 3 channels it takes twice the time of `each_pixel`.
+`winograd` beside the library: `python -m benchmarks.kernels --op winograd`.
 """
 
 import math
@@ -25,10 +26,11 @@ Form = Callable[[Tensor], Tensor]
 _FEW_PIXELS = 16
 _MANY_WEIGHTS = 1 << 15
 # Winograd's filtering: so many times fewer multiplications, so many channels on both sides, and so many
-# pixels of all images that they are worth rearranging the weight for.
+# tiles of all images that they fill its blocks. Larger tiles where they save so much more.
 _SAVED = 1.5
 _CHANNELS = 32
-_WORTH_PACKING = 512
+_TILES = 64
+_LARGER_SAVES = 1.3
 # Fewer output channels than this leave most of a vector register empty.
 _FEW_CHANNELS = 8
 
@@ -64,25 +66,47 @@ class Geometry:
             after=self.before,
         )
 
+    def maps_pixels(self, weight: Tensor) -> bool:
+        """By a kernel of one pixel, each to the one at its place."""
+        plain = set(self.stride) == {1} and set(self.padding) == {0} and self.before == self.after
+        return plain and set(weight.shape[2:]) == {1}
+
 
 def best_form(weight: Tensor, g: Geometry) -> Form:
     """The convolution by this weight as a function of images [N, C, *], for the CPU chosen by shape."""
-    if weight.ndim != 4 or g.groups != 1 or set(g.dilation) != {1} or weight.device.type != "cpu":
+    if not _plain(weight, g):
         return library(weight, g)
     small = g.before if g.transposed else g.after
     if small == (1, 1):
         return from_one_pixel(weight, g) if g.transposed else to_one_pixel(weight, g)
-    if weight.dtype in COMPILED and winograd_saves(weight, g):
-        return winograd_of_many(weight, g)
+    few = weight.shape[1 if g.transposed else 0] <= _FEW_CHANNELS
+    if few and g.maps_pixels(weight):
+        return each_pixel(weight, g)
+    tile = winograd_tile(weight, g)
+    if tile is not None:
+        return winograd_of_many(weight, g, tile)
     if math.prod(small) <= _FEW_PIXELS and weight.shape[0] * weight.shape[1] >= _MANY_WEIGHTS:
         return slabs(weight, g)
-    if g.transposed and weight.shape[1] <= _FEW_CHANNELS and max(g.stride) > 1:
+    if g.transposed and few and max(g.stride) > 1:
         return interleaved(weight, g)
     return library(weight, g)
 
 
+def _plain(weight: Tensor, g: Geometry) -> bool:
+    """Of images, without groups and dilation, on a CPU."""
+    return weight.ndim == 4 and g.groups == 1 and set(g.dilation) == {1} and weight.device.type == "cpu"
+
+
+def form_bytes(weight: Tensor, g: Geometry) -> int:
+    """Of the weight as `best_form` rearranges it, or a little more."""
+    tile = winograd_tile(weight, g) if _plain(weight, g) else None
+    return weight.nbytes * (1 if tile is None else (tile * g.stride[0]) ** 2 // weight.shape[2] ** 2)
+
+
 def library(weight: Tensor, g: Geometry) -> Form:
     def form(x: Tensor) -> Tensor:
+        if x.ndim == 4 and x.device.type == "cpu":  # else the result may have its channels first again
+            x = x.contiguous(memory_format=torch.channels_last)
         out: Tensor = aten.convolution(
             x, weight, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups
         )
@@ -93,33 +117,55 @@ def library(weight: Tensor, g: Geometry) -> Form:
     return form
 
 
-def winograd_saves(weight: Tensor, g: Geometry) -> bool:
-    """Whether Winograd's filtering takes so few multiplications that its transforms are worth it."""
-    kernel, stride = weight.shape[2], g.stride[0]
-    taps = -(-kernel // stride)  # of a phase, along an edge
-    if set(weight.shape[2:]) != {kernel} or set(g.stride) != {stride} or taps not in (2, 3):
-        return False
-    small = g.before if g.transposed else g.after
+def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
+    """The edge of the tiles by which Winograd's filtering pays; None where it does not."""
+    square = len(set(weight.shape[2:])) == len(set(g.stride)) == 1
+    fits = square and _taps(weight, g) in (2, 3) and (g.before if g.transposed else g.after) != (1, 1)
+    if not fits or min(weight.shape[:2]) < _CHANNELS or weight.dtype not in COMPILED:
+        return None
+    saved, larger = _saved(weight, g, 4), _saved(weight, g, 6)
+    if _taps(weight, g) == 2 or weight.dtype == torch.float64:  # which would take eight times the memory
+        larger = 0.0
+    tile = 6 if larger >= _LARGER_SAVES * saved else 4
+    return tile if max(saved, larger) >= _SAVED else None
+
+
+def _taps(weight: Tensor, g: Geometry) -> int:
+    """Of a phase, along an edge."""
+    return -(-weight.shape[2] // g.stride[0])
+
+
+def _tiles(weight: Tensor, g: Geometry, tile: int) -> int:
+    """Of an image, in one phase."""
+    stride, step = g.stride[0], tile + 1 - _taps(weight, g)
     # A transposed convolution begins and ends between two strides.
     results = [
         (size - 1 + p) // stride - p // stride + 1 if g.transposed else size
         for size, p in zip(g.after, g.padding, strict=True)
     ]
-    tiles = math.prod(-(-count // (5 - taps)) for count in results)
-    saved = math.prod(small) * kernel**2 / (16 * tiles * stride**2)
-    return saved >= _SAVED and min(weight.shape[:2]) >= _CHANNELS
+    return math.prod(-(-count // step) for count in results)
 
 
-def winograd_of_many(weight: Tensor, g: Geometry) -> Form:
-    """By Winograd's filtering where there are images enough for it."""
-    many, few = winograd(weight, g), library(weight, g)
-    pixels = math.prod(g.before if g.transposed else g.after)
-    return lambda x: (few if x.shape[0] * pixels < _WORTH_PACKING else many)(x)
+def _saved(weight: Tensor, g: Geometry, tile: int) -> float:
+    """How many times fewer multiplications it takes than the plain sum."""
+    kernel, stride = weight.shape[2], g.stride[0]
+    small = g.before if g.transposed else g.after
+    # Phases with one tap less have a point where their weight is zero.
+    full = kernel - stride * (_taps(weight, g) - 1)
+    points = full * tile + (stride - full) * (tile - 1)
+    return math.prod(small) * kernel**2 / (points**2 * _tiles(weight, g, tile))
 
 
-def winograd(weight: Tensor, g: Geometry) -> Form:
+def winograd_of_many(weight: Tensor, g: Geometry, tile: int) -> Form:
+    """By Winograd's filtering where there are tiles enough for it."""
+    many, few = winograd(weight, g, tile), library(weight, g)
+    tiles = _tiles(weight, g, tile)
+    return lambda x: (few if x.shape[0] * tiles < _TILES else many)(x)
+
+
+def winograd(weight: Tensor, g: Geometry, tile: int = 4) -> Form:
     """Transformed tiles times a transformed weight (`polarity_ext.winograd`)."""
-    transformed = polarity_ext.winograd_weight(weight, g.stride[0], g.transposed)
+    transformed = polarity_ext.winograd_weight(weight, g.stride[0], g.transposed, tile=tile)
     kernel = weight.shape[2]
 
     def form(x: Tensor) -> Tensor:
@@ -129,6 +175,13 @@ def winograd(weight: Tensor, g: Geometry) -> Form:
         )  # fmt: skip
 
     return form
+
+
+def each_pixel(weight: Tensor, g: Geometry) -> Form:
+    """By a kernel of one pixel: a matrix product, the matrix [out, in] in memory."""
+    matrix = weight[:, :, 0, 0].T if g.transposed else weight[:, :, 0, 0]
+    matrix = matrix.contiguous()
+    return lambda x: F.linear(x.movedim(1, -1), matrix).movedim(-1, 1)
 
 
 def from_one_pixel(weight: Tensor, g: Geometry) -> Form:
