@@ -4,6 +4,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ class Lowered:
                     nodes.append(node)
         self._stages = [link.stage for link in links]
         self.residual_bytes = 0
-        """Of what `primal` last kept for the links."""
+        """Of what `primal` keeps for the links, once it was run."""
         self._instructions = _primal_plan(captured, used, constants, nodes)
         needed = {source for step in self._instructions for source in step.node.all_input_nodes}
         needed.add(self._output)
@@ -85,7 +86,7 @@ class Lowered:
         """Of the tangents in these slots, for one probe."""
         return sum(math.prod(self._shapes[slot]) for slot in slots) * self._itemsize
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """Of weights that stages have rearranged for themselves, for products in both directions."""
         return sum(stage.primal_bytes for stage in self._stages) + sum(
@@ -110,7 +111,8 @@ class Lowered:
             for node in step.frees:
                 del values[node]
         residuals = [link.stage.join([made[i] for i in link.parts]) for link in self.links]
-        self.residual_bytes = _bytes_of_storages(residuals)
+        if not self.residual_bytes:
+            self.residual_bytes = _bytes_of_storages(residuals)
         return values[self._output], residuals
 
 

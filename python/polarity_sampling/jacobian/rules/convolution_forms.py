@@ -217,7 +217,7 @@ def to_one_pixel(weight: Tensor, g: Geometry) -> Form:
 
 
 def slabs(weight: Tensor, g: Geometry) -> Form:
-    """One matrix product for each row of pixels and place in the kernel, added up where it belongs.
+    """Matrix products of every row of pixels for each place in the kernel, added up where they belong.
 
     Images have their pixels in front, [rows, columns, N, C], and those of the larger side are sorted by their
     place between two strides: all pixels of a row that meet the same weight lie in one slab. What the kernel
@@ -239,22 +239,22 @@ def slabs(weight: Tensor, g: Geometry) -> Form:
     ]
 
     def pairs(few: Tensor, many: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Slabs of the small and of the large side that one weight connects."""
+        """Slabs of the small and of the large side that one weight connects, [rows, many, channels]."""
         for t, rows in enumerate(meeting[0]):
             for u, columns in enumerate(meeting[1]):
                 (down, i), (right, j) = divmod(t, stride[0]), divmod(u, stride[1])
-                for row in rows if columns else ():
-                    first, last = columns.start, columns.stop
+                if rows and columns:
+                    top, bottom, first, last = rows.start, rows.stop, columns.start, columns.stop
                     yield (
-                        few[row, first:last].flatten(0, 1),
-                        many[i, j, row + down, first + right : last + right].flatten(0, 1),
-                        taps[t, u],
+                        few[top:bottom, first:last].flatten(1, 2),
+                        many[i, j, top + down : bottom + down, first + right : last + right].flatten(1, 2),
+                        taps[t, u].expand(len(rows), -1, -1),
                     )
 
     def transposed(x: Tensor) -> Tensor:
         many = x.new_zeros(*stride, *counts, x.shape[0], taps.shape[3])
         for pixels, place, tap in pairs(x.permute(2, 3, 0, 1).contiguous(), many):
-            place.addmm_(pixels, tap)
+            place.baddbmm_(pixels, tap)
         whole = many.permute(4, 2, 0, 3, 1, 5).reshape(x.shape[0], stride[0] * counts[0], -1, taps.shape[3])
         whole = whole[:, padding[0] : padding[0] + large[0], padding[1] : padding[1] + large[1]]
         return whole.permute(0, 3, 1, 2)
@@ -264,7 +264,7 @@ def slabs(weight: Tensor, g: Geometry) -> Form:
         many = x.unflatten(2, (counts[1], stride[1])).unflatten(1, (counts[0], stride[0]))
         few = x.new_zeros(*small, x.shape[0], taps.shape[3])
         for place, pixels, tap in pairs(few, many.permute(2, 4, 1, 3, 0, 5).contiguous()):
-            place.addmm_(pixels, tap)
+            place.baddbmm_(pixels, tap)
         return few.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
 
     return transposed if g.transposed else direct
