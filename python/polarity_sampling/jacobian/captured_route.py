@@ -19,8 +19,9 @@ from polarity_sampling.jacobian.stage import Residual
 # Bytes of the largest tangent on a CPU. glibc gives blocks from 32 MiB on back to the system after every use
 # and takes them page by page again, which costs up to a third of the time; smaller ones it keeps.
 CPU_BUFFER = 28 << 20
-# The part of the budget that what primal passes keep may take; beyond it they are run anew for each product.
-KEPT = 0.5
+# The part of the budget that what primal passes keep may take, beyond which they are run anew for each
+# product; and the part for rearranged weights, beyond which those stay as they are.
+KEPT = REARRANGED = 0.4
 # Probes for every latent of a block, at least where it can be: the factors of a latent are read once for all.
 PROBES = 16
 
@@ -52,6 +53,12 @@ class _Block:
     def kept_bytes(self) -> int:
         """Of what a primal pass keeps."""
         return self.program.residual_bytes + (0 if self.double is None else self.double.residual_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of rearranged weights."""
+        double = 0 if self.double is None else self.double.push_bytes
+        return self.program.push_bytes + self.program.pull_bytes + double
 
     def parts(self, exact: bool, keep: bool) -> tuple[Lowered, list[Residual]]:
         """The programs and what they need.
@@ -119,23 +126,27 @@ class CapturedRoute:
         pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks: list[_Block] = []
-        start = 0
+        start, lean = 0, False
         while start < z.shape[0]:
             # Powers of two, so that a few captures serve batches of every size.
             rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
             part = None if label is None else label[rows]
-            program = compiled(generator, z[rows], part, compute)
-            double = None if twin is None else _same_stages(program, compiled(twin, z[rows].double(), part))
+            program, double = compiled(generator, z[rows], part, compute, lean), None
+            if twin is not None:
+                double = _same_stages(program, compiled(twin, z[rows].double(), part, lean=lean))
             block = _Block(rows, z[rows], part, program, double)
             if size > 1 and block.kept_bytes > memory * KEPT:
                 size //= 2
+                continue
+            if not lean and block.weight_bytes > memory * REARRANGED:
+                lean, start = True, 0
+                self.blocks.clear()
                 continue
             self.blocks.append(block)
             start = rows.stop
         kept = [block.kept_bytes for block in self.blocks]
         self._keeps = cuda_graph or sum(kept) <= memory * KEPT  # recordings read where it lies
-        programs = {p for block in self.blocks for p in (block.program, block.double) if p is not None}
-        weights = sum(program.weight_bytes for program in programs)
+        weights = sum({block.program: block.weight_bytes for block in self.blocks}.values())
         self._for_tangents = memory - weights - (sum(kept) if self._keeps else max(kept))
 
     @property

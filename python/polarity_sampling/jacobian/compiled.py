@@ -24,7 +24,7 @@ _SEED = 0x5EED_CAB7
 # far below, a branch not taken or a value baked in far above.
 _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.float64: (1e-9, 1e-6)}
 
-_Key = tuple[int, torch.dtype, torch.device, bool, torch.dtype | None]
+_Key = tuple[int, torch.dtype, torch.device, bool, torch.dtype | None, bool]
 
 
 class NotCapturedError(Exception):
@@ -46,12 +46,17 @@ _lock = threading.RLock()
 
 
 def compiled(
-    generator: Generator, z: Tensor, label: Tensor | None, compute: torch.dtype | None = None
+    generator: Generator,
+    z: Tensor,
+    label: Tensor | None,
+    compute: torch.dtype | None = None,
+    lean: bool = False,
 ) -> Lowered:
     """The program for batches like z [B, K], captured at the first call and checked against the module.
 
     Args:
         compute: dtype of the matrix products of tangents, None for that of z.
+        lean: without rearranged copies of weights that are larger than they.
 
     Raises:
         NotCapturedError: the module cannot be captured; the reason.
@@ -63,13 +68,13 @@ def compiled(
             programs = _programs[generator.module] = _Programs(version)
         if programs.refused is not None:
             raise NotCapturedError(programs.refused)
-        key = (z.shape[0], z.dtype, z.device, label is None, compute)
+        key = (z.shape[0], z.dtype, z.device, label is None, compute, lean)
         lowered = programs.by_key.get(key)
         if lowered is None:
             try:
                 # A derivative in low precision is not compared with one in full.
                 check = compute is None and not programs.derivative_checked
-                lowered = _capture_and_check(generator, z, label, compute, check)
+                lowered = _capture_and_check(generator, z, label, compute, lean, check)
             except NotCapturedError as error:
                 programs.refused = str(error)
                 raise
@@ -82,10 +87,15 @@ def compiled(
 
 
 def _capture_and_check(
-    generator: Generator, z: Tensor, label: Tensor | None, compute: torch.dtype | None, derivative: bool
+    generator: Generator,
+    z: Tensor,
+    label: Tensor | None,
+    compute: torch.dtype | None,
+    lean: bool,
+    derivative: bool,
 ) -> Lowered:
     try:
-        lowered = Lowered(capture(generator, z, label), compute)
+        lowered = Lowered(capture(generator, z, label), compute, lean)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # recording runs any code of anybody's

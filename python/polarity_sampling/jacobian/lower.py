@@ -41,9 +41,10 @@ class Lowered:
     Args:
         captured: its graph.
         compute: dtype of the matrix products and convolutions of tangents; None for that of the tangents.
+        lean: keep no rearranged copies of weights that are larger than they.
     """
 
-    def __init__(self, captured: Capture, compute: torch.dtype | None = None) -> None:
+    def __init__(self, captured: Capture, compute: torch.dtype | None = None, lean: bool = False) -> None:
         self._inputs, self._output = captured.inputs, captured.output
         self.batch = captured.operands[self._inputs[0]][0].shape[0]
         constants = {
@@ -61,7 +62,7 @@ class Lowered:
                 call = captured.call(node)
                 if call.active and any(out.active for out in call.outputs):
                     stage = stage_of(call)
-                    stage.compute = compute
+                    stage.compute, stage.lean = compute, lean
                     inputs = tuple(slots[operand] for operand in call.active)
                     outputs = tuple(slots[out] for out in call.outputs[: stage.outputs])
                     links.append(Link(stage, inputs, outputs, (len(links),), (_name(call),)))
@@ -87,11 +88,16 @@ class Lowered:
         return sum(math.prod(self._shapes[slot]) for slot in slots) * self._itemsize
 
     @cached_property
-    def weight_bytes(self) -> int:
-        """Of weights that stages have rearranged for themselves, for products in both directions."""
+    def push_bytes(self) -> int:
+        """Of weights that stages have rearranged for the primal pass and for ``push``."""
         return sum(stage.primal_bytes for stage in self._stages) + sum(
-            link.stage.weight_bytes for link in self.links
+            link.stage.push_bytes for link in self.links
         )
+
+    @cached_property
+    def pull_bytes(self) -> int:
+        """Of those for ``pull``, besides."""
+        return sum(link.stage.pull_bytes for link in self.links)
 
     def primal(self, *inputs: Tensor) -> tuple[Tensor, list[Residual]]:
         """Samples [B, D], and what every link needs of this batch."""

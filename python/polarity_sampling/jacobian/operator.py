@@ -49,7 +49,8 @@ def jacobian(
         label: classes [B] int64 (or one class) of a conditional generator.
         memory: budget for what products take beside their result: what the forward pass leaves for them,
             weights rearranged for them, and tangents in flight, of one probe at least. Probes are worked off
-            in chunks that fit; a forward pass that would leave more than half is run for each product anew.
+            in chunks that fit; a forward pass that would leave more than two fifths is run for each
+            product anew.
         precision: of the multiplications of tangents by weights: "fp32" (the generator's own), "tf32" (CUDA),
             "bf16". The forward pass, with its activations, is not touched. Only where the module can be
             captured; otherwise ValueError.
