@@ -19,7 +19,11 @@ from polarity_ext.ops.jacobi_singular_values import jacobi_singular_values  # no
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mask_tangents import mask_tangents, mask_tangents_, rectify  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
-from polarity_ext.ops.modulate_tangents import modulate_cotangents, modulate_tangents  # noqa: E402
+from polarity_ext.ops.modulate_tangents import (  # noqa: E402
+    modulate_cotangents,
+    modulate_tangents,
+    modulate_tangents_,
+)
 from polarity_ext.ops.normalize_tangents import normalize_tangents  # noqa: E402
 from polarity_ext.ops.random import gaussian, uniform  # noqa: E402
 from polarity_ext.ops.scale_tangents import scale_tangents, scale_tangents_  # noqa: E402
@@ -49,6 +53,7 @@ __all__ = [
     "mlp_tangents",
     "modulate_cotangents",
     "modulate_tangents",
+    "modulate_tangents_",
     "normalize_tangents",
     "rectify",
     "scale_tangents",

@@ -1,5 +1,6 @@
 // A style s scales the channels of x. Tangents: out = tx s + x ts. Cotangents, its transpose:
-// out = u s, and sum(u x) over the pixels of every channel.
+// out = u s, and sum(u x) over the pixels of every channel. modulate_tangents may have out = tx,
+// where probes follow one another.
 #pragma once
 
 #include <cstdint>

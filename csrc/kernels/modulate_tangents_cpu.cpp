@@ -63,7 +63,7 @@ POLARITY_INLINE void tangents_body(const Operands<T>& o, int64_t begin, int64_t 
     for (int64_t row = at.first; row < at.last; ++row) {
       if (layout.channels_last) {
         const int64_t start = row * channels;
-#pragma GCC ivdep  // out is a fresh allocation
+#pragma GCC ivdep  // out is a fresh allocation, or t itself
         for (int64_t c = 0; c < channels; ++c) {
           out[start + c] = t[start + c] * s[c] + x[start + c] * ts[c];
         }

@@ -26,6 +26,7 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");
   m.def("mlp_tangents(Tensor v, Tensor[] weights, Tensor[] factors, bool adjoint) -> Tensor");
   m.def("modulate_tangents(Tensor tx, Tensor x, Tensor s, Tensor ts) -> Tensor");
+  m.def("modulate_tangents_(Tensor(a!) tx, Tensor x, Tensor s, Tensor ts) -> ()");
   m.def("modulate_cotangents(Tensor u, Tensor x, Tensor s) -> (Tensor, Tensor)");
   m.def("upfirdn2d(Tensor x, Tensor f, int[] up, int[] down, int[] padding) -> Tensor");
   m.def(

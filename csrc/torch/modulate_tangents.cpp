@@ -42,17 +42,27 @@ Operands prepare(const Tensor& t, const Tensor& x) {
   return {t_copy, x_copy, torch::stable::new_empty(t, t.sizes()), layout.value()};
 }
 
+// tx where it is, to be overwritten.
+Operands prepare_in_place(const Tensor& tx, const Tensor& x) {
+  if (tx.numel() == 0) return {tx, x, tx, {tx.size(0), x.size(0), x.size(1), 0, false, 0}};
+  const auto layout = find_modulate_layout(tx, x);
+  const bool apart = tx.size(0) == 1 || tx.stride(0) == tx.numel() / tx.size(0);
+  STD_TORCH_CHECK(layout.has_value() && apart,
+                  "modulate_tangents_: tx and x must both be contiguous or both channels last, and "
+                  "probes follow one another; use modulate_tangents for others");
+  return {tx, x, tx, layout.value()};
+}
+
 // `run(operands, s, ts, zero)` for modulate_tangents on any device.
 template <class Run>
-Tensor tangents(const Tensor& tx, const Tensor& x, const Tensor& s, const Tensor& ts,
-                const Run& run) {
-  check("modulate_tangents", "tx", tx, x, s);
-  check_same(tx, "tx", ts, "ts", "modulate_tangents");
+Tensor tangents(const char* name, const Tensor& tx, const Tensor& x, const Tensor& s,
+                const Tensor& ts, const Run& run, bool in_place = false) {
+  check(name, "tx", tx, x, s);
+  check_same(tx, "tx", ts, "ts", name);
   STD_TORCH_CHECK(ts.dim() == 3 && ts.size(0) == tx.size(0) && ts.size(1) == tx.size(1) &&
                       ts.size(2) == tx.size(2),
-                  "modulate_tangents: ts must be [L, B, C] of tx ", shape_of(tx), ", got ",
-                  shape_of(ts));
-  const Operands ready = prepare(tx, x);
+                  name, ": ts must be [L, B, C] of tx ", shape_of(tx), ", got ", shape_of(ts));
+  const Operands ready = in_place ? prepare_in_place(tx, x) : prepare(tx, x);
   const Tensor style = torch::stable::contiguous(s), tangent = torch::stable::contiguous(ts);
   for_type(tx, [&](auto zero) { run(ready, style, tangent, zero); });
   return ready.out;
@@ -71,13 +81,19 @@ std::tuple<Tensor, Tensor> cotangents(const Tensor& u, const Tensor& x, const Te
   return {ready.out, sums};
 }
 
+const auto run_on_cpu = [](const Operands& o, const Tensor& s, const Tensor& ts, auto zero) {
+  using T = decltype(zero);
+  cpu::modulate_tangents<T>(input<T>(o.t), input<T>(o.x), input<T>(s), input<T>(ts),
+                            output<T>(o.out), o.layout);
+};
+
 Tensor modulate_tangents_cpu(const Tensor& tx, const Tensor& x, const Tensor& s, const Tensor& ts) {
-  return tangents(tx, x, s, ts,
-                  [](const Operands& o, const Tensor& s, const Tensor& ts, auto zero) {
-                    using T = decltype(zero);
-                    cpu::modulate_tangents<T>(input<T>(o.t), input<T>(o.x), input<T>(s),
-                                              input<T>(ts), output<T>(o.out), o.layout);
-                  });
+  return tangents("modulate_tangents", tx, x, s, ts, run_on_cpu);
+}
+
+void modulate_tangents_in_place_cpu(const Tensor& tx, const Tensor& x, const Tensor& s,
+                                    const Tensor& ts) {
+  tangents("modulate_tangents_", tx, x, s, ts, run_on_cpu, true);
 }
 
 std::tuple<Tensor, Tensor> modulate_cotangents_cpu(const Tensor& u, const Tensor& x,
@@ -90,16 +106,23 @@ std::tuple<Tensor, Tensor> modulate_cotangents_cpu(const Tensor& u, const Tensor
 }
 
 #ifdef POLARITY_WITH_CUDA
+const auto run_on_cuda = [](const Operands& o, const Tensor& s, const Tensor& ts, auto zero) {
+  using T = decltype(zero);
+  cuda::modulate_tangents<T>(input<T>(o.t), input<T>(o.x), input<T>(s), input<T>(ts),
+                             output<T>(o.out), o.layout,
+                             current_cuda_stream(o.t.get_device_index()));
+};
+
 Tensor modulate_tangents_cuda(const Tensor& tx, const Tensor& x, const Tensor& s,
                               const Tensor& ts) {
   const torch::stable::accelerator::DeviceGuard guard(tx.get_device_index());
-  return tangents(tx, x, s, ts,
-                  [](const Operands& o, const Tensor& s, const Tensor& ts, auto zero) {
-                    using T = decltype(zero);
-                    cuda::modulate_tangents<T>(input<T>(o.t), input<T>(o.x), input<T>(s),
-                                               input<T>(ts), output<T>(o.out), o.layout,
-                                               current_cuda_stream(o.t.get_device_index()));
-                  });
+  return tangents("modulate_tangents", tx, x, s, ts, run_on_cuda);
+}
+
+void modulate_tangents_in_place_cuda(const Tensor& tx, const Tensor& x, const Tensor& s,
+                                     const Tensor& ts) {
+  const torch::stable::accelerator::DeviceGuard guard(tx.get_device_index());
+  tangents("modulate_tangents_", tx, x, s, ts, run_on_cuda, true);
 }
 
 std::tuple<Tensor, Tensor> modulate_cotangents_cuda(const Tensor& u, const Tensor& x,
@@ -119,11 +142,13 @@ std::tuple<Tensor, Tensor> modulate_cotangents_cuda(const Tensor& u, const Tenso
 
 STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {
   m.impl("modulate_tangents", TORCH_BOX(&polarity::modulate_tangents_cpu));
+  m.impl("modulate_tangents_", TORCH_BOX(&polarity::modulate_tangents_in_place_cpu));
   m.impl("modulate_cotangents", TORCH_BOX(&polarity::modulate_cotangents_cpu));
 }
 #ifdef POLARITY_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(polarity, CUDA, m) {
   m.impl("modulate_tangents", TORCH_BOX(&polarity::modulate_tangents_cuda));
+  m.impl("modulate_tangents_", TORCH_BOX(&polarity::modulate_tangents_in_place_cuda));
   m.impl("modulate_cotangents", TORCH_BOX(&polarity::modulate_cotangents_cuda));
 }
 #endif

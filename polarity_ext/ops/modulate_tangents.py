@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad as fwAD
 
 from polarity_ext.ops.function import apply
 from polarity_ext.ops.layout import is_dense, same_order
@@ -39,6 +40,15 @@ def _fake_tangents(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
         lambda: f"modulate_tangents: ts must be [L, B, C] of tx {list(tx.shape)}, got {list(ts.shape)}",
     )
     return _new_out(tx, x)
+
+
+@torch.library.register_fake("polarity::modulate_tangents_")
+def _fake_in_place(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> None:
+    _check("modulate_tangents_", "tx", tx, x, s)
+    torch._check(
+        ts.shape == tx.shape[:3],
+        lambda: f"modulate_tangents_: ts must be [L, B, C] of tx {list(tx.shape)}, got {list(ts.shape)}",
+    )
 
 
 @torch.library.register_fake("polarity::modulate_cotangents")
@@ -180,6 +190,38 @@ def modulate_tangents(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
     """
     out: Tensor = apply(_ModulateTangents, tx, x, s, ts)
     return out
+
+
+def modulate_tangents_(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
+    """`modulate_tangents` in place of tx; returns tx.
+
+    For the inside of a tangent program: it has no derivatives and no vmap rule.
+
+    Args:
+        tx: as in `modulate_tangents`; contiguous or channels last as x is, probes one after the other, in
+            memory of its own.
+        x, s, ts: as in `modulate_tangents`.
+
+    Raises:
+        RuntimeError: as `modulate_tangents`; or an argument requires a gradient or is inside torch.func or
+            forward-mode differentiation; or tx and x lie in other orders.
+    """
+    given = (tx, x, s, ts)
+    dual = any(fwAD.unpack_dual(t).tangent is not None for t in given)
+    if dual or torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            "modulate_tangents_: called under torch.func or forward-mode differentiation, of which it knows "
+            "nothing; use modulate_tangents"
+        )
+    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
+        raise RuntimeError(
+            "modulate_tangents_: an argument requires a gradient and this op has none; use "
+            "modulate_tangents, or call it under torch.no_grad()"
+        )
+    torch.ops.polarity.modulate_tangents_(tx, x, s, ts)
+    if not tx.is_inference():
+        torch.autograd.graph.increment_version(tx)
+    return tx
 
 
 def modulate_cotangents(u: Tensor, x: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,10 @@ from tests.ops.cases.case import Inputs, Outputs
 KINDS = list(ACTIVATIONS)
 # They take torch tensors alone: part of their work is a matrix product of torch's library, or they make and
 # take bits.
-TORCH_ONLY = {"linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents", "rectify", "winograd"}
+TORCH_ONLY = {
+    "linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents", "modulate_tangents_", "rectify",
+    "winograd",
+}  # fmt: skip
 
 
 class ArrayOps:

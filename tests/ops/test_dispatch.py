@@ -26,6 +26,7 @@ SCHEMAS = (
     "solve_triangular",
     "mlp_tangents",
     "modulate_tangents",
+    "modulate_tangents_",
     "modulate_cotangents",
     "upfirdn2d",
     "linear_tangents",

@@ -23,6 +23,34 @@ def test_values_of_cotangents(case: Case, table_backend: Backend, seed: int) -> 
     check_values(PULL, case, table_backend, seed)
 
 
+@pytest.mark.parametrize("case", OPS["modulate_tangents_"].cases, ids=str)
+def test_values_in_place(case: Case, table_backend: Backend, seed: int) -> None:
+    check_values(OPS["modulate_tangents_"], case, table_backend, seed)
+
+
+def test_in_place(device: str) -> None:
+    tx, x, s, ts = arguments(device)
+    expected = polarity_ext.modulate_tangents(tx, x, s, ts)
+    version = tx._version
+    assert polarity_ext.modulate_tangents_(tx, x, s, ts) is tx
+    assert torch.equal(tx, expected)
+    assert tx._version > version
+
+
+def test_in_place_refusals(device: str) -> None:
+    tx, x, s, ts = arguments(device)
+    run = polarity_ext.modulate_tangents_
+    for bad in (channels_last(tx), tx[:1].expand_as(tx), tx.repeat(1, 2, 1, 1, 1)[:, ::2]):
+        with pytest.raises(RuntimeError, match="probes follow one another"):
+            run(bad, x, s, ts)
+    with pytest.raises(RuntimeError, match="requires a gradient"):
+        run(tx, x, s.clone().requires_grad_(), ts)
+    with pytest.raises(RuntimeError, match=r"under torch\.func"):
+        torch.func.vmap(lambda ts: run(tx, x, s, ts))(ts[None])
+    with pytest.raises(RuntimeError, match=r"modulate_tangents_: ts must be \[L, B, C\]"):
+        run(tx.to("meta"), x.to("meta"), s.to("meta"), ts[0].to("meta"))
+
+
 def arguments(device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     shapes = ((2, 2, 3, 2, 2), (2, 3, 2, 2), (2, 3), (2, 2, 3))
     tx, x, s, ts = (torch.randn(shape, dtype=torch.float64, device=device) for shape in shapes)

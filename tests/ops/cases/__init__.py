@@ -14,7 +14,11 @@ from tests.ops.cases.jacobi_singular_values import JACOBI_SINGULAR_VALUES
 from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
 from tests.ops.cases.mask_tangents import MASK_TANGENTS, MASK_TANGENTS_IN_PLACE, RECTIFY
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
-from tests.ops.cases.modulate_tangents import MODULATE_COTANGENTS, MODULATE_TANGENTS
+from tests.ops.cases.modulate_tangents import (
+    MODULATE_COTANGENTS,
+    MODULATE_TANGENTS,
+    MODULATE_TANGENTS_IN_PLACE,
+)
 from tests.ops.cases.normalize_tangents import NORMALIZE_TANGENTS
 from tests.ops.cases.random import GAUSSIAN, UNIFORM
 from tests.ops.cases.scale_tangents import SCALE_TANGENTS, SCALE_TANGENTS_IN_PLACE
@@ -45,6 +49,7 @@ OPS = {
         SOLVE_TRIANGULAR,
         MLP_TANGENTS,
         MODULATE_TANGENTS,
+        MODULATE_TANGENTS_IN_PLACE,
         MODULATE_COTANGENTS,
         UPFIRDN2D,
         LINEAR_TANGENTS,

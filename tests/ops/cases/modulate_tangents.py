@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +105,32 @@ MODULATE_TANGENTS = Op(
     error=tangents_error,
     composed=lambda tx, x, s, ts: tx * on(x, s) + x * on(x, ts),
     cases=list(rows(pull=False)),
+)
+
+
+def in_place_rows() -> Iterator[Case]:
+    """Where tx and x lie in memory alike."""
+    alike = ("images", "channels last", "vectors", "storage offset", "no ", "StyleGAN2")
+    return (case for case in rows(pull=False) if case.name.startswith(alike))
+
+
+def in_place_error(got: Outputs, expected: Outputs, tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> float:
+    """In eps of what |tx s| + |x ts| is at most: tx itself is overwritten."""
+    return in_roundings(got[0], expected[0], expected[0].abs() + 2 * (x * on(x, ts)).abs().cpu().double())
+
+
+def in_place(ops: Any, tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Outputs:
+    ops.modulate_tangents_(tx, x, s, ts)
+    return (tx,)
+
+
+MODULATE_TANGENTS_IN_PLACE = Op(
+    "modulate_tangents_",
+    run=in_place,
+    reference=lambda tx, x, s, ts: (ref.modulate_tangents_ref(tx, x, s, ts),),
+    error=in_place_error,
+    composed=lambda tx, x, s, ts: tx * on(x, s) + x * on(x, ts),
+    cases=list(in_place_rows()),
 )
 MODULATE_COTANGENTS = Op(
     "modulate_cotangents",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 import polarity_ext
@@ -30,12 +31,13 @@ class Modulation(Pointwise):
         return residual[1 - self._image], residual[self._image].flatten(1)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
-        in_place = owned and self._image == 0
-        whole = all(t.shape[1:] == shape for t, shape in zip(tangents, self.shapes, strict=True))
-        if in_place or not whole:
+        if any(t.shape[1:] != shape for t, shape in zip(tangents, self.shapes, strict=True)):
             return super().push(residual, tangents, owned)
-        image, style = tangents[self._image], tangents[1 - self._image]
-        return (polarity_ext.modulate_tangents(image, *self._sides(residual), style.flatten(2)),)
+        image, style = tangents[self._image], tangents[1 - self._image].flatten(2)
+        x, s = self._sides(residual)
+        if owned and self._image == 0 and _alike(image, x):
+            return (polarity_ext.modulate_tangents_(image, x, s, style),)
+        return (polarity_ext.modulate_tangents(image, x, s, style),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents
@@ -43,3 +45,12 @@ class Modulation(Pointwise):
         of_image, sums = polarity_ext.modulate_cotangents(u.expand(-1, *self.shape), *self._sides(residual))
         found = of_image, sums.reshape(*sums.shape, *(1,) * (len(self.shape) - 2))
         return found[:: 1 if self._image == 0 else -1]
+
+
+def _alike(tangents: Tensor, x: Tensor) -> bool:
+    """Both contiguous or both channels last, the probes one after the other."""
+    first, apart = tangents[0], tangents.stride(0) == x.numel() or len(tangents) == 1
+    return apart and (
+        (first.is_contiguous() and x.is_contiguous())
+        or (x.ndim == 4 and all(t.is_contiguous(memory_format=torch.channels_last) for t in (first, x)))
+    )
