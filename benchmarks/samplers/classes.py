@@ -1,15 +1,25 @@
-"""Shares of the ten digits among samples, as a pretrained classifier sees them."""
+"""Ten classes of samples, for histograms: digits, as a pretrained classifier sees them, or clusters."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import polarity_sampling as ps
 import torch
 from safetensors.torch import load_file
+from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from tests.shared_models import FOLDER
 
-SIZE = 32  # pixels along an edge that the classifier looks at
+CLASSES = 10
+Classifier = Callable[[Tensor, Tensor | None], Tensor]
+"""Latents [n, K] and labels [n] -> classes of their samples, int64 [n]."""
+
+SIZE = 32  # pixels along an edge that the classifier of digits looks at
+SAMPLES = 1024  # of the base law, that clusters are found from
+_SEED, _BATCH = 41, 256
 
 
 class _LeNet(nn.Module):
@@ -30,7 +40,7 @@ class _LeNet(nn.Module):
         return scores
 
 
-class DigitClassifier:
+class Digits:
     """Which digit a generator of digits draws at a latent."""
 
     def __init__(self, generator: ps.Generator, low: float) -> None:
@@ -39,14 +49,35 @@ class DigitClassifier:
         self._network = _LeNet().eval()
         self._network.load_state_dict(load_file(FOLDER / "mnist_lenet_classifier.safetensors"))
 
-    def shares(self, z: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Float64 [10], of sum 1, over latents z [n, K] with weights [n] (default: equal ones)."""
-        weights = torch.ones(len(z), dtype=torch.float64) if weights is None else weights
-        total = torch.zeros(10, dtype=torch.float64)
-        for part, weight in zip(z.split(512), weights.split(512), strict=True):
-            image = (self._generator(part, batch_size=512) - self._low) / (1.0 - self._low)
+    def __call__(self, z: Tensor, label: Tensor | None) -> Tensor:
+        found = []
+        for i in range(0, len(z), _BATCH):
+            rows = slice(i, i + _BATCH)
+            samples = self._generator(z[rows], None if label is None else label[rows], batch_size=_BATCH)
+            image = (samples - self._low) / (1.0 - self._low)
             margin = (SIZE - image.shape[-1]) // 2
             with torch.no_grad():
-                digit = self._network(nn.functional.pad(image, (margin,) * 4)).argmax(1)
-            total.index_add_(0, digit, weight)
-        return total / total.sum()
+                found.append(self._network(nn.functional.pad(image, (margin,) * 4)).argmax(1))
+        return torch.cat(found)
+
+
+class Clusters:
+    """Which of ten clusters of the generator's own samples a sample belongs to: k-means, Euclidean."""
+
+    def __init__(self, generator: ps.Generator) -> None:
+        self._generator = generator
+        z = generator.base.draw(_SEED, torch.arange(SAMPLES), generator.latent_dim)
+        classes = generator.num_classes
+        label = None if classes is None else torch.arange(SAMPLES) % classes
+        samples = torch.cat(self._samples(z, label)).double().numpy()
+        centres, _ = kmeans2(samples, CLASSES, minit="++", rng=np.random.default_rng(_SEED))
+        self._centres = torch.from_numpy(centres).float()
+
+    def __call__(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return torch.cat([torch.cdist(part, self._centres).argmin(1) for part in self._samples(z, label)])
+
+    def _samples(self, z: Tensor, label: Tensor | None) -> list[Tensor]:
+        return [
+            self._generator(z[i : i + _BATCH], None if label is None else label[i : i + _BATCH]).flatten(1)
+            for i in range(0, len(z), _BATCH)
+        ]

@@ -1,6 +1,6 @@
 """Do a parent's singular vectors save products? Krylov for pCN proposals, from four kinds of first block.
 
-    python -m benchmarks.samplers warm_start [--generator NAME]
+    python -m benchmarks.samplers warm_start [--generator NAME] [--out FILE]
 
 LATENTS draws of the base law each make one pCN proposal of size b. The products that certify the proposal's
 log-volume to TOL are counted for block Krylov from a random block (`cold`), from directions that all latents
@@ -10,6 +10,10 @@ Jacobian through J^T J alone, so they run on factors of its Gram matrix. `exact`
 """
 
 from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
 
 import polarity_sampling as ps
 import torch
@@ -51,33 +55,42 @@ def products(operator: Tensor, top_k: int, start: Tensor | None, block: int) -> 
     return float((found.products + dim * slow).double().mean())
 
 
-def main(names: list[str]) -> None:
-    """Print the table."""
+HEADER = ["generator", "top_k", "b", "cold", "shared", "warm", "vectors", "exact"]
+
+
+def measure(name: str) -> Iterator[list[object]]:
+    """Lines of the table: mean products per latent."""
+    generator = shared_models.load(name)
+    dim = generator.latent_dim
+    x, noise = (polarity_ext.gaussian(SEED, i << 32, (LATENTS, dim)).double() for i in (0, 1))
+    parents = factors(grams(generator, x))[1]
+    for b in SIZES:
+        operator, _ = factors(grams(generator, (1 - b * b) ** 0.5 * x + b * noise))
+        for top_k in TOP_K:
+            cold = min(products(operator, top_k, None, block) for block in TRIED_BLOCKS)
+            shared = min(
+                products(operator, top_k, shared_directions(generator, block, "1GiB"), block)
+                for block in TRIED_BLOCKS
+            )
+            warm, count = min(
+                (products(operator, top_k, parents[:, :, :count], block), count)
+                for count in (4, top_k // 2, top_k, top_k + 8)
+                for block in TRIED_BLOCKS
+            )
+            yield [name, top_k, b, f"{cold:.1f}", f"{shared:.1f}", f"{warm:.1f}", count, dim]
+
+
+def main(names: list[str], out: Path) -> None:
+    """Put lines of the generators named (all by default) into `out`, others' kept."""
     torch.set_num_threads(1)
-    print(f"products per latent to {TOL:g} nats, means of {LATENTS} proposals")
-    print(
-        f"{'generator':<22} {'top_k':>5} {'b':>5} {'cold':>7} {'shared':>7} {'warm':>7} {'vectors':>8} "
-        f"{'exact':>6}"
-    )
+    kept: list[list[object]] = []
+    if names and out.exists():
+        with out.open() as file:
+            kept = [list(line) for line in list(csv.reader(file))[1:] if line[0] not in names]
+    print(*HEADER, sep=",")
     for name in names or GENERATORS:
-        generator = shared_models.load(name)
-        dim = generator.latent_dim
-        x, noise = (polarity_ext.gaussian(SEED, i << 32, (LATENTS, dim)).double() for i in (0, 1))
-        parents = factors(grams(generator, x))[1]
-        for b in SIZES:
-            operator, _ = factors(grams(generator, (1 - b * b) ** 0.5 * x + b * noise))
-            for top_k in TOP_K:
-                cold = min(products(operator, top_k, None, block) for block in TRIED_BLOCKS)
-                shared = min(
-                    products(operator, top_k, shared_directions(generator, block, "1GiB"), block)
-                    for block in TRIED_BLOCKS
-                )
-                warm, count = min(
-                    (products(operator, top_k, parents[:, :, :count], block), count)
-                    for count in (4, top_k // 2, top_k, top_k + 8)
-                    for block in TRIED_BLOCKS
-                )
-                print(
-                    f"{name:<22} {top_k:5d} {b:5g} {cold:7.1f} {shared:7.1f} {warm:7.1f} {count:8d} {dim:6d}",
-                    flush=True,
-                )
+        for line in measure(name):
+            print(*line, sep=",", flush=True)
+            kept.append(line)
+    with out.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *kept])
