@@ -1,4 +1,4 @@
-"""Seeds that change with every commit, shown by failures; why GPU tests did not run."""
+"""Seeds that change with the code, shown by failures; why GPU tests did not run."""
 
 import hashlib
 import os
@@ -29,9 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(seed_of("hypothesis"))
 
 
-def committed_tree() -> str:
-    """Names the files of the commit; where there is no git, a name of its own for every process."""
-    command = ["git", "rev-parse", "HEAD^{tree}"]
+def committed_code() -> str:
+    """Names what the commit holds of code; where there is no git, a name of its own for every process."""
+    command = ["git", "rev-parse", "HEAD:csrc", "HEAD:polarity_ext", "HEAD:python", "HEAD:tests"]
     try:
         found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -39,16 +39,16 @@ def committed_tree() -> str:
     return found.stdout
 
 
-TREE = committed_tree()
+CODE = committed_code()
 
 
 def seed_of(name: str) -> int:
-    return int.from_bytes(hashlib.sha256((TREE + name).encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256((CODE + name).encode()).digest()[:4]) >> 1
 
 
 @pytest.fixture(autouse=True)
 def seed(request: pytest.FixtureRequest) -> int:
-    """The test's own seed: new with every commit, equal wherever that commit is tested.
+    """The test's own seed: new with every commit that changes code, equal wherever it is tested.
 
     So a red run can be repeated, and a commit that passed does not fail elsewhere by its draws.
     torch's generator starts from it too. A failure shows it, and --seed gives it back.
