@@ -38,7 +38,6 @@ constexpr KernelRow kKernels[] = {
     {"solve_triangular", "float32 float64"},
     {"mlp_tangents", "float32 float64"},
     {"modulate_tangents", "float32 float64"},
-    {"modulate_tangents_", "float32 float64"},
     {"modulate_cotangents", "float32 float64"},
     {"upfirdn2d", "float32 float64"},
     {"linear_tangents", "float32 float64"},
