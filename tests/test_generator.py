@@ -1,6 +1,7 @@
 """Generators: what is inferred, what is refused, and what identifies the weights."""
 
 import copy
+import warnings
 
 import polarity_sampling as ps
 import pytest
@@ -188,6 +189,17 @@ def test_the_version_follows_every_tensor_of_shared_and_circular_modules():
         with torch.no_grad():
             tensor += 1
         assert generator.version() != before
+
+
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda m: torch.jit.trace(m, torch.randn(2, 4))])
+def test_a_copy_of_torchscript_in_float64_is_silent(compiled):
+    generator = ps.Generator(compiled(mlp()), 4)
+    z = torch.randn(3, 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        double = generator.in_dtype(torch.float64)
+    assert [str(w.message) for w in caught if not issubclass(w.category, DeprecationWarning)] == []
+    torch.testing.assert_close(double(z).float(), generator(z))
 
 
 def test_weight_hash():

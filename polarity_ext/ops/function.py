@@ -18,6 +18,21 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.forward(*args)
 
 
+def refuse_derivatives(name: str, *args: Tensor) -> None:
+    """Raises RuntimeError where a derivative may be asked of an op ``name``_ in place, which has none."""
+    dual = any(forward_ad.unpack_dual(arg).tangent is not None for arg in args)
+    if dual or torch._C._are_functorch_transforms_active():
+        raise RuntimeError(
+            f"{name}_: called under torch.func or forward-mode differentiation, of which it knows nothing; "
+            f"use {name}"
+        )
+    if torch.is_grad_enabled() and any(arg.requires_grad for arg in args):
+        raise RuntimeError(
+            f"{name}_: an argument requires a gradient and this op has none; use {name}, or call it under "
+            "torch.no_grad()"
+        )
+
+
 def _differentiable(args: tuple[Any, ...]) -> bool:
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return True

@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad as fwAD
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, refuse_derivatives
 
 
 @torch.library.register_fake("polarity::rectify")
@@ -159,16 +158,7 @@ def mask_tangents_(t: Tensor, bits: Tensor, low: float = 0.0, high: float = 1.0)
         RuntimeError: as `mask_tangents`; or t requires a gradient or is inside torch.func or forward-mode
             differentiation; or a t[l, b] is not contiguous, or overlaps another.
     """
-    if fwAD.unpack_dual(t).tangent is not None or torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "mask_tangents_: called under torch.func or forward-mode differentiation, of which it knows "
-            "nothing; use mask_tangents"
-        )
-    if torch.is_grad_enabled() and t.requires_grad:
-        raise RuntimeError(
-            "mask_tangents_: t requires a gradient and this op has none; use mask_tangents, or call it under "
-            "torch.no_grad()"
-        )
+    refuse_derivatives("mask_tangents", t)
     torch.ops.polarity.mask_tangents_(t, bits, float(low), float(high))
     if not t.is_inference():
         torch.autograd.graph.increment_version(t)

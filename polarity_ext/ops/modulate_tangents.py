@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad as fwAD
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, refuse_derivatives
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -17,6 +16,14 @@ def _check(name: str, argument: str, t: Tensor, x: Tensor, s: Tensor) -> None:
             f"{name}: {argument} must be [L, B, C, *], x [B, C, *] and s [B, C], "
             f"got {argument} {list(t.shape)}, x {list(x.shape)} and s {list(s.shape)}"
         ),
+    )
+
+
+def _check_tangents(name: str, tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> None:
+    _check(name, "tx", tx, x, s)
+    torch._check(
+        ts.shape == tx.shape[:3],
+        lambda: f"{name}: ts must be [L, B, C] of tx {list(tx.shape)}, got {list(ts.shape)}",
     )
 
 
@@ -34,21 +41,13 @@ def _new_out(t: Tensor, x: Tensor) -> Tensor:
 
 @torch.library.register_fake("polarity::modulate_tangents")
 def _fake_tangents(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
-    _check("modulate_tangents", "tx", tx, x, s)
-    torch._check(
-        ts.shape == tx.shape[:3],
-        lambda: f"modulate_tangents: ts must be [L, B, C] of tx {list(tx.shape)}, got {list(ts.shape)}",
-    )
+    _check_tangents("modulate_tangents", tx, x, s, ts)
     return _new_out(tx, x)
 
 
 @torch.library.register_fake("polarity::modulate_tangents_")
 def _fake_in_place(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> None:
-    _check("modulate_tangents_", "tx", tx, x, s)
-    torch._check(
-        ts.shape == tx.shape[:3],
-        lambda: f"modulate_tangents_: ts must be [L, B, C] of tx {list(tx.shape)}, got {list(ts.shape)}",
-    )
+    _check_tangents("modulate_tangents_", tx, x, s, ts)
 
 
 @torch.library.register_fake("polarity::modulate_cotangents")
@@ -206,18 +205,7 @@ def modulate_tangents_(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
         RuntimeError: as `modulate_tangents`; or an argument requires a gradient or is inside torch.func or
             forward-mode differentiation; or tx and x lie in other orders.
     """
-    given = (tx, x, s, ts)
-    dual = any(fwAD.unpack_dual(t).tangent is not None for t in given)
-    if dual or torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "modulate_tangents_: called under torch.func or forward-mode differentiation, of which it knows "
-            "nothing; use modulate_tangents"
-        )
-    if torch.is_grad_enabled() and any(t.requires_grad for t in given):
-        raise RuntimeError(
-            "modulate_tangents_: an argument requires a gradient and this op has none; use "
-            "modulate_tangents, or call it under torch.no_grad()"
-        )
+    refuse_derivatives("modulate_tangents", tx, x, s, ts)
     torch.ops.polarity.modulate_tangents_(tx, x, s, ts)
     if not tx.is_inference():
         torch.autograd.graph.increment_version(tx)

@@ -4,9 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad as fwAD
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, refuse_derivatives
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -101,17 +100,7 @@ def scale_tangents_(t: Tensor, d: Tensor) -> Tensor:
         RuntimeError: as `scale_tangents`; or t or d requires a gradient or is inside torch.func or
             forward-mode differentiation; or a t[l, b] is strided, or overlaps another.
     """
-    dual = any(fwAD.unpack_dual(x).tangent is not None for x in (t, d))
-    if dual or torch._C._are_functorch_transforms_active():
-        raise RuntimeError(
-            "scale_tangents_: called under torch.func or forward-mode differentiation, of which it knows "
-            "nothing; use scale_tangents"
-        )
-    if torch.is_grad_enabled() and (t.requires_grad or d.requires_grad):
-        raise RuntimeError(
-            "scale_tangents_: t or d requires a gradient and this op has none; use scale_tangents, "
-            "or call it under torch.no_grad()"
-        )
+    refuse_derivatives("scale_tangents", t, d)
     torch.ops.polarity.scale_tangents_(t, d)
     if not t.is_inference():
         torch.autograd.graph.increment_version(t)

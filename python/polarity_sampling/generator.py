@@ -141,11 +141,12 @@ class Generator:
         kept = _twins.get(self.module)
         if kept is None or kept[0] != key:
             # Hooks such as spectral_norm leave tensors with a history on the module, which cannot be
-            # copied; a pass without gradients replaces them.
+            # copied; a pass without gradients replaces them. TorchScript copies weights by an operation
+            # that has a gradient, which would leave the copy with a history.
             z = self.base.draw(0, torch.arange(1), self.latent_dim).to(self.device, self.dtype)
             with torch.no_grad():
                 self.flat(z, None if self.num_classes is None else z.new_zeros(1, dtype=torch.int64))
-            kept = (key, copy.deepcopy(self.module).to(dtype))
+                kept = (key, copy.deepcopy(self.module).to(dtype))
             _twins[self.module] = kept
         twin = Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
         twin._is_twin = dtype == torch.float64

@@ -7,6 +7,8 @@ import torch
 from polarity_sampling.bank import shards
 from torch import Tensor, nn
 
+SMALL: dict[str, Any] = {"top_k": 3, "batch_size": 8, "shard_rows": 32, "progress": False}
+
 
 def make_mlp(seed: int = 0) -> nn.Sequential:
     """A generator R^4 -> R^6 whose Jacobian has full rank everywhere."""

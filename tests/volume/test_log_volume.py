@@ -5,6 +5,7 @@ import math
 import polarity_sampling as ps
 import pytest
 import torch
+from polarity_sampling.jacobian import operator
 from torch import Tensor, nn
 
 from tests import oracle
@@ -160,6 +161,15 @@ def test_a_module_that_cannot_be_captured_keeps_its_own_masks_and_two_probes():
     assert ((lv.value - truth).abs() <= lv.error).all()
     with pytest.raises(ValueError, match="neither precision, primal nor cuda_graph can be chosen"):
         ps.log_volume(Uncapturable(), z, top_k=2, primal="float64")
+
+
+def test_only_a_refused_capture_counts_as_one(monkeypatch):
+    def broken(*args: object) -> None:
+        raise ValueError("something else")
+
+    monkeypatch.setattr(operator, "CapturedRoute", broken)
+    with pytest.raises(ValueError, match="something else"):
+        ps.log_volume(KinkedAt(), torch.randn(2, 2), top_k=1)
 
 
 class Blurred(nn.Module):

@@ -27,8 +27,8 @@ _TOLERANCE = {torch.float32: (1e-4, 1e-2), torch.float64: (1e-9, 1e-6)}
 _Key = tuple[int, torch.dtype, torch.device, bool, torch.dtype | None, bool]
 
 
-class NotCapturedError(Exception):
-    """Why a module is left to torch.func."""
+class NotCapturedError(ValueError):
+    """Why a module is left to torch.func, or why it cannot be where something is asked for that needs it."""
 
 
 class _Programs:

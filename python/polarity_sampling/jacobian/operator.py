@@ -169,7 +169,10 @@ class JacobianOperator:
             ValueError: the operator has another primal.
         """
         if self._primal != "float64":
-            raise ValueError(f"the operator has primal={self._primal!r}; expected 'float64'")
+            raise ValueError(
+                f"the operator has primal={self._primal!r}; expected 'float64': make it by "
+                "jacobian(..., primal='float64')"
+            )
         batch, _, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z, torch.float64)
         captured = self._captured()
@@ -276,7 +279,7 @@ class JacobianOperator:
                 except NotCapturedError as error:
                     self._refused = str(error)
                     if self._precision != "fp32" or self._cuda_graph or self._primal != "working":
-                        raise ValueError(
+                        raise NotCapturedError(
                             f"{self.generator.name} cannot be captured ({error}), so neither precision, "
                             "primal nor cuda_graph can be chosen; leave them out"
                         ) from error

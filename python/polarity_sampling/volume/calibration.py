@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import polarity_ext
 from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator, Version
+from polarity_sampling.jacobian.compiled import NotCapturedError
 from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Law
@@ -165,7 +166,7 @@ def _settles(generator: Generator, z: Tensor, label: Tensor | None, memory: str 
     """Whether products can follow a forward pass in float64."""
     try:
         return jacobian(generator, z, label, memory=memory, primal="float64").route == "captured"
-    except ValueError:  # it cannot be captured, or runs other operations in float64
+    except NotCapturedError:  # at all, or in float64 with other operations than in float32
         return False
 
 
