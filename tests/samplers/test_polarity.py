@@ -182,7 +182,7 @@ def test_a_class_the_bank_does_not_have():
     sampler = PolaritySampler(bank, 1.0)
     with pytest.raises(SamplingError, match="label=3: the bank has no row of this class"):
         sampler.sample(4, label="balanced")
-    with pytest.raises(ValueError, match="label=5: the bank's classes are 0 to 4"):
+    with pytest.raises(ValueError, match="label=5: the classes are 0 to 4"):
         sampler.sample(4, label=5)
 
 

@@ -93,3 +93,17 @@ def test_slots_have_candidates_of_their_own(seed):
     assert labels is None
     assert torch.equal(latents, g.base.draw(seed, torch.tensor([23, 27]), 2))
     assert torch.equal(proposals.uniforms(some, 2), proposals.uniforms(torch.arange(10), 2)[some])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"top_k": 3}, ValueError, "top_k=3: expected 1 to 2"),
+        ({"top_k": 1.5}, TypeError, "top_k=1.5"),
+        ({"memory": "much"}, ValueError, "memory"),
+        ({"log_bound": math.nan}, ValueError, "log_bound=nan"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_computed(options, error, message):
+    with pytest.raises(error, match=message):
+        RejectionSampler(torus(), **{"rho": 1.0, "log_bound": 1.5} | options)

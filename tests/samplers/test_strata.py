@@ -40,8 +40,8 @@ def test_no_label_means_joint_draws(num_classes):
 @pytest.mark.parametrize(
     ("label", "error", "message"),
     [
-        (4, ValueError, "label=4: the bank's classes are 0 to 3"),
-        (-1, ValueError, "label=-1: the bank's classes are 0 to 3"),
+        (4, ValueError, "label=4: the classes are 0 to 3"),
+        (-1, ValueError, "label=-1: the classes are 0 to 3"),
         ([0, 9], ValueError, "label=9"),
         ([], ValueError, "0 entries for n=2"),
         ([0, 1, 2], ValueError, "3 entries for n=2"),

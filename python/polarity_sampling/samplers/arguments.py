@@ -60,6 +60,14 @@ def checked_top_k(top_k: int | None, bank: BankLike) -> int:
     return number
 
 
+def checked_directions(top_k: int | None, size: int) -> int:
+    """top_k between 1 and the number of singular values of a latent; None means all."""
+    number = size if top_k is None else _whole("top_k", top_k)
+    if not 1 <= number <= size:
+        raise ValueError(f"top_k={number}: expected 1 to {size}, the singular values of a latent, or None")
+    return number
+
+
 def _whole(name: str, value: int) -> int:
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}={value!r}: expected an integer")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -83,6 +85,8 @@ class RejectionSampler:
     ) -> None:
         self.generator = Generator.of(generator)
         self.rho, self.log_bound = checked_rho(rho), float(log_bound)
+        if not math.isfinite(self.log_bound):
+            raise ValueError(f"log_bound={log_bound!r}: expected a finite number of nats")
         self.law = law or self.generator.base
         self.max_evaluations = checked_count("max_evaluations", max_evaluations)
         self._exact = ExactLogVolume(self.generator, top_k, memory=memory)

@@ -75,17 +75,19 @@ def requested_labels(label: Label, n: int, num_classes: int | None) -> Ints | No
     Args:
         label: one class, a sequence of classes (repeated cyclically), "balanced" (all classes in turn) or
             None.
-        num_classes: of the bank; None for an unconditional one.
+        num_classes: of the generator; None for an unconditional one.
 
     Raises:
-        ValueError: a class out of range, a label for an unconditional bank, an empty sequence or one with
-            more entries than draws.
+        ValueError: a class out of range, a label for an unconditional generator, an empty sequence or one
+            with more entries than draws.
         TypeError: anything else.
     """
     if label is None:
         return None
     if num_classes is None:
-        raise ValueError(f"label={label!r}: the bank is unconditional, it has no classes; leave label out")
+        raise ValueError(
+            f"label={label!r}: the generator is unconditional, it has no classes; leave label out"
+        )
     if isinstance(label, str):
         if label != "balanced":
             raise ValueError(f"label={label!r}: expected a class, a list of classes or 'balanced'")
@@ -98,7 +100,7 @@ def requested_labels(label: Label, n: int, num_classes: int | None) -> Ints | No
         wanted = [_class(label)]
     wrong = [entry for entry in wanted if not 0 <= entry < num_classes]
     if wrong:
-        raise ValueError(f"label={wrong[0]}: the bank's classes are 0 to {num_classes - 1}")
+        raise ValueError(f"label={wrong[0]}: the classes are 0 to {num_classes - 1}")
     return np.resize(np.array(wanted, dtype=np.int64), n)
 
 

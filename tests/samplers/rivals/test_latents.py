@@ -114,3 +114,5 @@ def test_mixtures_that_make_no_sense():
         MixtureSampler([BaseSampler(sheet())], [1, 2])
     with pytest.raises(ValueError, match="positive"):
         MixtureSampler([BaseSampler(sheet())], [0.0])
+    with pytest.raises(ValueError, match="give MixtureSampler num_classes="):
+        MixtureSampler([BaseSampler(sheets())], [1.0]).sample(2, label=1)

@@ -160,6 +160,7 @@ def test_particles_that_do_not_move_are_reported(seed, monkeypatch):
         ({"particles": 0}, ValueError, "particles=0"),
         ({"law": ps.Sphere()}, ValueError, "one lives on a sphere"),
         ({"law": "gauss"}, ValueError, "law='gauss'"),
+        ({"tol": 0.0}, ValueError, "tol is 0.0"),
     ],
 )
 def test_settings_that_make_no_sense(options, error, message):
@@ -172,5 +173,7 @@ def test_arguments_are_checked_before_anything_is_computed():
         sphere().stream(0)
     with pytest.raises(ValueError, match="unconditional"):
         sphere().stream(1, label=2)
+    with pytest.raises(ValueError, match="top_k=3: expected 1 to 2"):
+        ps.SMCSampler(cylinders(), 1.0, 3)
     with pytest.raises(ValueError, match="classes are 0 to 2"):
         ps.SMCSampler(cylinders(), 1.0, None).sample(1, label=3)

@@ -55,6 +55,11 @@ class MixtureSampler:
         Raises what the samplers raise; TypeError, ValueError for an argument out of range.
         """
         n, seed = checked_count("n", n), checked_seed(seed)
+        if label is not None and self.num_classes is None:
+            raise ValueError(
+                f"label={label!r}: this is a mixture for an unconditional generator; for a conditional one "
+                "give MixtureSampler num_classes="
+            )
         labels = requested_labels(label, n, self.num_classes)
         edges = np.rint(n * np.cumsum([0.0, *self.shares])).astype(np.int64)
         order = torch.from_numpy(np.argsort(selection.uniforms(seed, selection.SHUFFLE, n), kind="stable"))
