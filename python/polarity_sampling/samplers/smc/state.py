@@ -95,7 +95,8 @@ class State:
     thin: int = 0
     """Sweeps between blocks of draws; 0 until the particles have settled."""
     correlation: float = math.nan
-    """Between particles `thin` sweeps apart: the largest of log-volumes', latents' and classes'."""
+    """Between particles `thin` sweeps apart: the largest of log-volumes', latents' and classes'. Nan until
+    they have forgotten where the ladder left them."""
     moves: int = 0
     """Exact decisions since the kernel was frozen, and how many of them accepted."""
     accepted: int = 0

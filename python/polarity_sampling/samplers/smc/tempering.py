@@ -143,7 +143,11 @@ def correlation(before: torch.Tensor, now: torch.Tensor) -> float:
 
 
 def _settle(state: State, settings: Settings) -> State:
-    """Wait until nothing of the particles remembers where they stood: blocks lie that far apart."""
+    """Wait, twice, until nothing of the particles remembers where they stood: blocks lie that far apart.
+
+    Once would do between blocks. But what is left of where the ladder put the particles is a bias of all of
+    them, and the square of a small correlation leaves too little of it to be seen in a block.
+    """
     before, now = state.anchor, state.points
     found = max(correlation(before.log_volume, now.log_volume), correlation(before.x, now.x))
     if before.label is not None and now.label is not None:
@@ -151,7 +155,8 @@ def _settle(state: State, settings: Settings) -> State:
         found = max(found, correlation(classes[0], classes[1]))
     if found > settings.correlation and state.sweeps < settings.sweeps:
         return state
-    return replace(state, thin=state.sweeps, correlation=max(0.0, found), sweeps=0, anchor=state.points)
+    thin = 0 if math.isnan(state.correlation) else state.sweeps
+    return replace(state, thin=thin, correlation=max(0.0, found), sweeps=0, anchor=state.points)
 
 
 def _adapt(state: State, done: Sweep) -> State:
