@@ -42,7 +42,7 @@ def smc(
 ) -> None:
     """Draw latents with any rho, without a bank; write images, latents or both.
 
-    Costs some 10 to 50 log-volumes per particle before the first draw, then a few per draw.
+    Costs some 10 to 100 log-volumes per particle before the first draw, then a few per draw.
     """
     from polarity_sampling.models import load_spec
     from polarity_sampling.samplers import SMCSampler

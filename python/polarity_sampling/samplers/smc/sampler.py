@@ -43,7 +43,7 @@ class SMCSampler:
         top_k: leading singular values in the log-volume; None for all, "auto" as in `ps.log_volume`.
         law: p, the law that is tilted; default the generator's base law. `g.base.region(g.latent_dim)` for
             MaGNET on a normal base; `ps.TruncatedNormal(c)` for rho together with truncation.
-        particles: N, latents moved together. The first draws cost some 10 to 50 log-volumes for each of them;
+        particles: N, latents moved together. The first draws cost some 10 to 100 log-volumes for each;
             the surrogate learns from all of these, so that more particles make later draws cheaper. A hundred
             suit a few dozen draws from a generator whose log-volumes are dear.
         islands: groups of particles, a divisor of N, that are independent of each other apart from shared
