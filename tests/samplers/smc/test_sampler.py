@@ -105,6 +105,7 @@ def test_a_stream_is_one_long_draw(seed):
     parts = list(itertools.islice(sampler.stream(50, seed), 4))
     whole = sampler.sample(200, seed)
     assert torch.equal(torch.cat([part.latents for part in parts]), whole.latents)
+    assert torch.equal(next(sampler.stream(seed=seed)).latents, whole.latents[:64])
     spent = [part.diagnostics.evaluations for part in parts]
     assert spent == sorted(spent)
     assert spent[-1] == whole.diagnostics.evaluations

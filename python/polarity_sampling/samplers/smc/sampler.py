@@ -115,12 +115,13 @@ class SMCSampler:
         return next(self.stream(n, seed, label))
 
     def stream(
-        self, n: int, seed: int = 0, label: Label = None, checkpoint: str | Path | None = None
+        self, n: int | None = None, seed: int = 0, label: Label = None, checkpoint: str | Path | None = None
     ) -> Iterator[SMCDraw]:
         """Draws without end, n at a time.
 
         Args:
-            n, seed, label: as in `sample`.
+            n: as in `sample`; None: as many as there are particles.
+            seed, label: as in `sample`.
             checkpoint: file in which the run is kept, sweep by sweep. The same call goes on from there, with
                 the draws that would have come next; a batch counts as handed out once the following one is
                 asked for.
@@ -129,7 +130,8 @@ class SMCSampler:
             SamplingError: the checkpoint is damaged or of another run; else as `sample`.
             BankError: the checkpoint cannot be written.
         """
-        n, seed = checked_count("n", n), checked_seed(seed)
+        n = self.settings.particles if n is None else checked_count("n", n)
+        seed = checked_seed(seed)
         labels = requested_labels(label, n, self.generator.num_classes)
         return self._batches(n, seed, labels, None if checkpoint is None else Path(checkpoint))
 
