@@ -11,15 +11,12 @@
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kPanel = 32;  // output channels that are multiplied together
+constexpr int64_t kPanel = kWinogradPanel;  // output channels that are multiplied together
 constexpr int64_t kPadding = 16;
 constexpr int64_t kCacheBytes = 1 << 19;  // of the transformed tiles of a block
 // Channels whose products are added up before they join the others: the rounding of a sum grows
 // with the root of its length, and transforms back to images enlarge it.
 constexpr int64_t kSum = 32;
-// So many blocks may read the weight as it is: to put it in order would take longer.
-constexpr int64_t kUnpackedBlocks = 4;
-
 // Accumulators of the micro-kernel: rows (tiles) by two vectors (channels) fill the registers.
 template <Isa isa>
 constexpr int kRows = isa == Isa::avx512 ? 12 : 6;
@@ -28,11 +25,11 @@ constexpr int kVectors = 2;
 template <typename T>
 struct Convolution {
   const T* x;
-  const T* weight;  // [places][from.depth()][to.depth()]
-  const T* panels;  // [phase and panel of `to`][places][from.depth()][kPanel], or nothing
+  const T* panels;  // of the weight: [places][phase and panel of `to`][from.depth()][kPanel]
   T* out;
   TileShape from, to;
-  int64_t full;   // phases with all taps, along an axis
+  int64_t full;  // phases with all taps, along an axis
+  bool transposed;
   int64_t block;  // tiles
 
   // Between the tiles of a block. Not a power of two, which would put them all in one set of a
@@ -42,9 +39,9 @@ struct Convolution {
   // Whether the weight of a phase is zero at a place.
   bool is_empty(int64_t place, int64_t phase) const {
     const int64_t stride = std::max(from.stride, to.stride);
-    const int64_t point = to.stride > 1 ? 0 : from.tile - 1;
-    return (place / from.tile == point && phase / stride >= full) ||
-           (place % from.tile == point && phase % stride >= full);
+    const int64_t infinity = from.tile - 1;
+    return (place / from.tile == infinity && phase / stride >= full) ||
+           (place % from.tile == infinity && phase % stride >= full);
   }
 };
 
@@ -61,7 +58,7 @@ struct Workspace {
   explicit Workspace(const Convolution<T>& c)
       : tiles(new T[c.from.places() * c.block * c.row()]()),
         products(new T[c.from.places() * c.block * kPanel]),
-        zeros(static_cast<size_t>(c.from.channels)),
+        zeros(static_cast<size_t>(std::max(c.from.channels, c.to.channels))),
         unwanted(static_cast<size_t>(c.to.channels)) {}
 };
 
@@ -80,22 +77,41 @@ POLARITY_INLINE void locate(T* images, T* elsewhere, const TileShape& shape, Til
   }
 }
 
-// As many channels as a V holds, from `c` on.
-template <int tile, typename V, typename T>
-POLARITY_INLINE void transform(const T* const (&from)[tile * tile], int64_t c, T* to,
+// Along an edge, from the pixels of a tile, `count` of them, to values at its points.
+template <int tile, int count, int pitch, typename T, typename V>
+POLARITY_INLINE void to_points(V* v) {
+  if constexpr (count == tile) {
+    interpolate_transposed<tile, pitch, T>(v);
+  } else {
+    evaluate<tile, count, pitch, T>(v);
+  }
+}
+
+template <int tile, int count, int pitch, typename T, typename V>
+POLARITY_INLINE void from_points(V* v) {
+  if constexpr (count == tile) {
+    interpolate<tile, pitch, T>(v);
+  } else {
+    evaluate_transposed<tile, count, pitch, T>(v);
+  }
+}
+
+// Pixels to values at the points, as many channels as a V holds, from `c` on.
+template <int tile, int count, typename V, typename T>
+POLARITY_INLINE void transform(const T* const (&from)[count * count], int64_t c, T* to,
                                int64_t plane) {
   V v[tile][tile];
 #pragma GCC unroll 6
-  for (int j = 0; j < tile; ++j) {
+  for (int j = 0; j < count; ++j) {
 #pragma GCC unroll 6
-    for (int i = 0; i < tile; ++i) {
-      v[i][j] = *reinterpret_cast<const V*>(from[tile * i + j] + c);
+    for (int i = 0; i < count; ++i) {
+      v[i][j] = *reinterpret_cast<const V*>(from[count * i + j] + c);
     }
-    to_points<tile, tile, T>(&v[0][j]);
+    to_points<tile, count, tile, T>(&v[0][j]);
   }
 #pragma GCC unroll 6
   for (int i = 0; i < tile; ++i) {
-    to_points<tile, 1, T>(v[i]);
+    to_points<tile, count, 1, T>(v[i]);
 #pragma GCC unroll 6
     for (int j = 0; j < tile; ++j) {
       *reinterpret_cast<V*>(to + (tile * i + j) * plane + c) = v[i][j];
@@ -103,9 +119,10 @@ POLARITY_INLINE void transform(const T* const (&from)[tile * tile], int64_t c, T
   }
 }
 
-template <int tile, int step, typename V, typename T>
-POLARITY_INLINE void collect(const T* from, int64_t plane, T* const (&to)[step * step],
-                             int64_t first, int64_t c) {
+// Products at the points to pixels; those of neighbouring tiles that overlap are added to `before`.
+template <int tile, int count, typename V, typename T>
+POLARITY_INLINE void collect(const T* from, int64_t plane, T* const (&to)[count * count],
+                             const T* const (&before)[count * count], int64_t first, int64_t c) {
   V v[tile][tile];
 #pragma GCC unroll 6
   for (int j = 0; j < tile; ++j) {
@@ -113,36 +130,57 @@ POLARITY_INLINE void collect(const T* from, int64_t plane, T* const (&to)[step *
     for (int i = 0; i < tile; ++i) {
       v[i][j] = *reinterpret_cast<const V*>(from + (tile * i + j) * plane + c);
     }
-    from_points<tile, step, tile, T>(&v[0][j]);
+    from_points<tile, count, tile, T>(&v[0][j]);
   }
 #pragma GCC unroll 6
-  for (int i = 0; i < step; ++i) {
-    from_points<tile, step, 1, T>(v[i]);
+  for (int i = 0; i < count; ++i) {
+    from_points<tile, count, 1, T>(v[i]);
 #pragma GCC unroll 6
-    for (int j = 0; j < step; ++j) {
-      *reinterpret_cast<V*>(to[step * i + j] + first + c) = v[i][j];
+    for (int j = 0; j < count; ++j) {
+      V sum = v[i][j];
+      if constexpr (count == tile) {
+        sum += *reinterpret_cast<const V*>(before[count * i + j] + first + c);
+      }
+      *reinterpret_cast<V*>(to[count * i + j] + first + c) = sum;
     }
   }
 }
 
-// Tiles first .. first + count into the workspace.
-template <Isa isa, int tile, typename T>
-POLARITY_INLINE void read_tiles(const Convolution<T>& conv, int64_t first, int64_t count,
+// The channels behind the last whole vector, for all instruction sets alike.
+template <int tile, int count, typename T>
+__attribute__((noinline)) void transform_rest(const T* const (&from)[count * count], int64_t c,
+                                              int64_t end, T* to, int64_t plane) {
+  for (; c < end; ++c) transform<tile, count, T>(from, c, to, plane);
+}
+
+template <int tile, int count, typename T>
+__attribute__((noinline)) void collect_rest(const T* from, int64_t plane,
+                                            T* const (&to)[count * count],
+                                            const T* const (&before)[count * count], int64_t first,
+                                            int64_t c, int64_t end) {
+  for (; c < end; ++c) collect<tile, count, T>(from, plane, to, before, first, c);
+}
+
+// Tiles first .. first + tiles into the workspace, each of count x count pixels.
+template <Isa isa, int tile, int count, typename T>
+POLARITY_INLINE void read_tiles(const Convolution<T>& conv, int64_t first, int64_t tiles,
                                 Workspace<T>& work) {
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
   const TileShape& shape = conv.from;
   const int64_t plane = conv.block * conv.row();
-  for (int64_t n = 0; n < count; ++n) {
+  for (int64_t n = 0; n < tiles; ++n) {
     T* to = work.tiles.get() + n * conv.row();
     for (int64_t phase = 0; phase < shape.phases(); ++phase, to += shape.channels) {
-      const T* from[tile * tile];
-      locate<tile, const T>(conv.x, work.zeros.data(), shape,
-                            tile_position(shape, first + n, phase), from);
+      const T* from[count * count];
+      locate<count, const T>(conv.x, work.zeros.data(), shape,
+                             tile_position(shape, first + n, phase), from);
       int64_t c = 0;
       for (; c + kWidth <= shape.channels; c += kWidth) {
-        transform<tile, Vector<isa, T>>(from, c, to, plane);
+        transform<tile, count, Vector<isa, T>>(from, c, to, plane);
       }
-      for (; c < shape.channels; ++c) transform<tile, T>(from, c, to, plane);
+      if (c < shape.channels) {
+        transform_rest<tile, count, T>(from, c, shape.channels, to, plane);
+      }
     }
   }
 }
@@ -150,11 +188,11 @@ POLARITY_INLINE void read_tiles(const Convolution<T>& conv, int64_t first, int64
 // kRows rows of tiles times two vectors of a panel, added to the products or their first terms.
 template <Isa isa, typename T>
 POLARITY_INLINE void multiply(const T* tiles, int64_t stride, int64_t depth, const T* panel,
-                              int64_t pitch, T* products, bool first) {
+                              T* products, bool first) {
   using V = Vector<isa, T>;
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
   V sum[kRows<isa>][kVectors] = {};
-  for (int64_t k = 0; k < depth; ++k, panel += pitch) {
+  for (int64_t k = 0; k < depth; ++k, panel += kPanel) {
     V column[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       column[v] = *reinterpret_cast<const V*>(panel + v * kWidth);
@@ -176,12 +214,8 @@ template <Isa isa, typename T>
 POLARITY_INLINE void multiply_panel(const Convolution<T>& conv, int64_t panel, int64_t place,
                                     int64_t phase, int64_t tiles, Workspace<T>& work) {
   const TileShape& from = conv.from;
-  const int64_t depth = from.depth(), channel = panel % panels_of_phase(conv.to) * kPanel;
-  const int64_t pitch = conv.panels == nullptr ? conv.to.depth() : kPanel;
-  const T* const weight =
-      conv.panels == nullptr
-          ? conv.weight + place * depth * pitch + phase * conv.to.channels + channel
-          : conv.panels + (panel * from.places() + place) * depth * kPanel;
+  const int64_t panels = conv.to.phases() * panels_of_phase(conv.to);
+  const T* const weight = conv.panels + (place * panels + panel) * from.depth() * kPanel;
   T* const products = work.products.get() + place * conv.block * kPanel;
   // Rows behind the last tile are left over from other blocks, and not looked at.
   for (int64_t row = 0; row < tiles; row += kRows<isa>) {
@@ -192,7 +226,7 @@ POLARITY_INLINE void multiply_panel(const Convolution<T>& conv, int64_t panel, i
       for (int64_t c = 0; c < from.channels; c += kSum) {
         const int64_t k = part * from.channels + c, count = std::min(kSum, from.channels - c);
         for (int64_t o = 0; o < kPanel; o += kVectors * VectorOf<isa, T>::kWidth) {
-          multiply<isa>(source + k, conv.row(), count, weight + k * pitch + o, pitch,
+          multiply<isa>(source + k, conv.row(), count, weight + k * kPanel + o,
                         products + row * kPanel + o, first);
         }
         first = false;
@@ -203,74 +237,112 @@ POLARITY_INLINE void multiply_panel(const Convolution<T>& conv, int64_t panel, i
 }
 
 // Channels first .. first + width of a phase, of the tiles in the workspace.
-template <Isa isa, int tile, int step, typename T>
-POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t tiles, int64_t count,
+template <Isa isa, int tile, int count, typename T>
+POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int64_t tiles,
                                   int64_t phase, int64_t first, int64_t width, Workspace<T>& work) {
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
-  const int64_t plane = conv.block * kPanel;
-  for (int64_t n = 0; n < count; ++n) {
-    T* to[step * step];
-    locate<step, T>(conv.out, work.unwanted.data(), conv.to,
-                    tile_position(conv.to, tiles + n, phase), to);
+  const int64_t plane = conv.block * kPanel, step = conv.to.step;
+  const int64_t across = conv.to.x.tiles, per_image = conv.to.image_tiles();
+  T* next[count * count];
+  locate<count, T>(conv.out, work.unwanted.data(), conv.to, tile_position(conv.to, begin, phase),
+                   next);
+  for (int64_t n = 0; n < tiles; ++n) {
+    T* to[count * count];
+    std::copy_n(next, count * count, to);
+    if (n + 1 < tiles) {
+      locate<count, T>(conv.out, work.unwanted.data(), conv.to,
+                       tile_position(conv.to, begin + n + 1, phase), next);
+      for (int i = 0; i < count * count; ++i) {
+        __builtin_prefetch(next[i] + first, 1);
+        __builtin_prefetch(next[i] + first + 16, 1);
+      }
+    }
+    // What the tiles above and to the left have written already: they come first.
+    const T* before[count * count];
+    const int64_t place = (begin + n) % per_image;
+    const int64_t above = place >= across ? count - step : 0;
+    const int64_t left = place % across > 0 ? count - step : 0;
+    for (int i = 0; i < count; ++i) {
+      for (int j = 0; j < count; ++j) {
+        const bool written = (i < above || j < left) && to[count * i + j] != work.unwanted.data();
+        before[count * i + j] = written ? to[count * i + j] : work.zeros.data();
+      }
+    }
     const T* from = work.products.get() + n * kPanel;
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth) {
-      collect<tile, step, Vector<isa, T>>(from, plane, to, first, c);
+      collect<tile, count, Vector<isa, T>>(from, plane, to, before, first, c);
     }
-    for (; c < width; ++c) collect<tile, step, T>(from, plane, to, first, c);
+    if (c < width) collect_rest<tile, count, T>(from, plane, to, before, first, c, width);
   }
 }
 
-// Blocks begin .. end.
 template <Isa isa, int tile, int step, typename T>
-POLARITY_INLINE void run_blocks(const Convolution<T>& conv, int64_t begin, int64_t end) {
+POLARITY_INLINE void read(const Convolution<T>& conv, int64_t first, int64_t tiles,
+                          Workspace<T>& work) {
+  if (conv.transposed) return read_tiles<isa, tile, step>(conv, first, tiles, work);
+  read_tiles<isa, tile, tile>(conv, first, tiles, work);
+}
+
+template <Isa isa, int tile, int step, typename T>
+POLARITY_INLINE void write(const Convolution<T>& conv, int64_t begin, int64_t tiles, int64_t phase,
+                           int64_t first, int64_t width, Workspace<T>& work) {
+  if (conv.transposed) {
+    return write_pixels<isa, tile, tile>(conv, begin, tiles, phase, first, width, work);
+  }
+  write_pixels<isa, tile, step>(conv, begin, tiles, phase, first, width, work);
+}
+
+// Tiles begin .. end.
+template <Isa isa, int tile, int step, typename T>
+POLARITY_INLINE void run_tiles(const Convolution<T>& conv, int64_t begin, int64_t end) {
   Workspace<T> work(conv);
-  const int64_t count = conv.from.tiles(), places = conv.from.places();
-  const int64_t panels = panels_of_phase(conv.to);
-  for (int64_t block = begin; block < end; ++block) {
-    const int64_t first = block * conv.block;
-    const int64_t tiles = std::min(conv.block, count - first);
-    read_tiles<isa, tile>(conv, first, tiles, work);
+  const int64_t places = conv.from.places(), panels = panels_of_phase(conv.to);
+  for (int64_t first = begin; first < end; first += conv.block) {
+    const int64_t tiles = std::min(conv.block, end - first);
+    read<isa, tile, step>(conv, first, tiles, work);
     for (int64_t panel = 0; panel < conv.to.phases() * panels; ++panel) {
       const int64_t phase = panel / panels, channel = panel % panels * kPanel;
       for (int64_t place = 0; place < places; ++place) {
         multiply_panel<isa>(conv, panel, place, phase, tiles, work);
       }
       const int64_t width = std::min(kPanel, conv.to.channels - channel);
-      write_pixels<isa, tile, step>(conv, first, tiles, phase, channel, width, work);
+      write<isa, tile, step>(conv, first, tiles, phase, channel, width, work);
     }
   }
 }
 
 template <Isa isa, typename T>
-POLARITY_INLINE void blocks_body(const Convolution<T>& conv, int64_t begin, int64_t end) {
-  if (conv.from.tile == 6) return run_blocks<isa, 6, 4>(conv, begin, end);
-  if (conv.to.step == 2) return run_blocks<isa, 4, 2>(conv, begin, end);
-  run_blocks<isa, 4, 3>(conv, begin, end);
+POLARITY_INLINE void tiles_body(const Convolution<T>& conv, int64_t begin, int64_t end) {
+  if (conv.from.tile == 5) return run_tiles<isa, 5, 4>(conv, begin, end);
+  if (conv.from.tile == 4 && conv.from.step == 2) return run_tiles<isa, 4, 2>(conv, begin, end);
+  if (conv.from.tile == 4) return run_tiles<isa, 4, 3>(conv, begin, end);
+  if (conv.from.step == 3) return run_tiles<isa, 6, 3>(conv, begin, end);
+  run_tiles<isa, 6, 4>(conv, begin, end);
 }
-POLARITY_ISA_VARIANTS(blocks, (const Convolution<float>& conv, int64_t begin, int64_t end),
+POLARITY_ISA_VARIANTS(tiles, (const Convolution<float>& conv, int64_t begin, int64_t end),
                       (conv, begin, end))
-POLARITY_ISA_VARIANTS(blocks, (const Convolution<double>& conv, int64_t begin, int64_t end),
+POLARITY_ISA_VARIANTS(tiles, (const Convolution<double>& conv, int64_t begin, int64_t end),
                       (conv, begin, end))
 
-// The weight in panels, so that it is read from end to end; zero behind the last channel.
+// The weight [places][depth][numbers of `to`] in panels; zero behind the last channel.
 template <typename T>
-std::unique_ptr<T[]> packed(const T* weight, const TileShape& from, const TileShape& to) {
-  const int64_t depth = from.depth(), panels = panels_of_phase(to), rows = from.places() * depth;
-  std::unique_ptr<T[]> packed(new T[to.phases() * panels * rows * kPanel]);
-  parallel_for(to.phases() * panels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t panel = begin; panel < end; ++panel) {
-      const int64_t channel = panel % panels * kPanel;
+std::unique_ptr<T[]> in_panels(const T* weight, const TileShape& from, const TileShape& to) {
+  const int64_t depth = from.depth(), count = panels_of_phase(to), panels = to.phases() * count;
+  std::unique_ptr<T[]> result(new T[from.places() * panels * depth * kPanel]);
+  parallel_for(from.places() * panels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; ++n) {
+      const int64_t place = n / panels, panel = n % panels, channel = panel % count * kPanel;
       const int64_t width = std::min(kPanel, to.channels - channel);
-      const T* source = weight + panel / panels * to.channels + channel;
-      T* target = packed.get() + panel * rows * kPanel;
-      for (int64_t row = 0; row < rows; ++row, target += kPanel) {
-        std::copy_n(source + row * to.depth(), width, target);
+      const T* source = weight + place * depth * to.depth() + panel / count * to.channels + channel;
+      T* target = result.get() + n * depth * kPanel;
+      for (int64_t row = 0; row < depth; ++row, source += to.depth(), target += kPanel) {
+        std::copy_n(source, width, target);
         std::fill(target + width, target + kPanel, T(0));
       }
     }
   });
-  return packed;
+  return result;
 }
 
 // Whole rows of the micro-kernel, as many as a cache holds; enough of them that the weight, which
@@ -287,22 +359,26 @@ int64_t block_of(const TileShape& from) {
 
 template <typename T>
 void winograd(const T* x, const T* weight, T* out, const TileShape& from, const TileShape& to,
-              int64_t full) {
+              int64_t full, bool transposed, bool has_panels) {
   if (from.tiles() * to.channels == 0) return;
   if (from.channels == 0) {  // empty sums
     std::fill_n(out, to.images * to.y.pixels * to.x.pixels * to.channels, T(0));
     return;
   }
-  const int64_t block = block_of<T>(from), count = divided_up(from.tiles(), block);
-  const bool as_it_is = to.channels % kPanel == 0 && count <= kUnpackedBlocks;
-  const std::unique_ptr<T[]> panels = as_it_is ? nullptr : packed(weight, from, to);
-  const Convolution<T> conv{x, weight, panels.get(), out, from, to, full, block};
-  parallel_for(count, 1, [&](int64_t begin, int64_t end) { blocks(conv, begin, end); });
+  const std::unique_ptr<T[]> panels = has_panels ? nullptr : in_panels(weight, from, to);
+  const int64_t block = block_of<T>(from);
+  const Convolution<T> conv{
+      x, has_panels ? weight : panels.get(), out, from, to, full, transposed, block};
+  // Tiles of results that overlap are added up by one thread, in order.
+  const int64_t unit = transposed ? from.image_tiles() : block;
+  parallel_for(divided_up(from.tiles(), unit), 1, [&](int64_t begin, int64_t end) {
+    tiles(conv, begin * unit, std::min(end * unit, from.tiles()));
+  });
 }
 
 template void winograd<float>(const float*, const float*, float*, const TileShape&,
-                              const TileShape&, int64_t);
+                              const TileShape&, int64_t, bool, bool);
 template void winograd<double>(const double*, const double*, double*, const TileShape&,
-                               const TileShape&, int64_t);
+                               const TileShape&, int64_t, bool, bool);
 
 }  // namespace polarity::cpu

@@ -2,32 +2,68 @@
 #include "winograd.cuh"
 
 namespace polarity::cuda {
+namespace {
+
+template <typename T, int tile, int step>
+void read(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t number,
+          bool transposed, void* stream) {
+  const int grid = device::grid_for(number * shape.depth(), kWinogradBlock);
+  auto* kernel =
+      transposed ? winograd_tiles_kernel<T, tile, step> : winograd_tiles_kernel<T, tile, tile>;
+  device::launch("winograd_tiles", kernel, grid, kWinogradBlock, stream, x, tiles, shape, first,
+                 number);
+}
+
+template <typename T, int tile, int step>
+void write(const T* products, T* out, const TileShape& shape, int64_t first, int64_t number,
+           bool transposed, void* stream) {
+  if (!transposed) {
+    device::launch("winograd_pixels", winograd_pixels_kernel<T, tile, step>,
+                   device::grid_for(number * shape.depth(), kWinogradBlock), kWinogradBlock, stream,
+                   products, out, shape, first, number, EverySecond{});
+    return;
+  }
+  const int64_t images = number / shape.image_tiles();
+  for (int64_t y = 0; y < std::min<int64_t>(2, shape.y.tiles); ++y) {
+    for (int64_t x = 0; x < std::min<int64_t>(2, shape.x.tiles); ++x) {
+      const EverySecond part{y, x, (shape.y.tiles - y + 1) / 2, (shape.x.tiles - x + 1) / 2};
+      const int64_t work = images * part.rows * part.columns * shape.depth();
+      device::launch("winograd_pixels", winograd_pixels_kernel<T, tile, tile>,
+                     device::grid_for(work, kWinogradBlock), kWinogradBlock, stream, products, out,
+                     shape, first, number, part);
+    }
+  }
+}
+
+}  // namespace
 
 template <typename T>
-void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t count,
-                    void* stream) {
-  const int64_t work = count * shape.depth();
-  if (work == 0) return;
-  auto* kernel = shape.tile == 6 ? winograd_tiles_kernel<T, 6> : winograd_tiles_kernel<T, 4>;
-  device::launch("winograd_tiles", kernel, device::grid_for(work, kWinogradBlock), kWinogradBlock,
-                 stream, x, tiles, shape, first, count);
+void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t number,
+                    bool transposed, void* stream) {
+  if (number * shape.depth() == 0) return;
+  auto* launch = shape.tile == 5                      ? read<T, 5, 4>
+                 : shape.tile == 6 && shape.step == 3 ? read<T, 6, 3>
+                 : shape.tile == 6                    ? read<T, 6, 4>
+                 : shape.step == 2                    ? read<T, 4, 2>
+                                                      : read<T, 4, 3>;
+  launch(x, tiles, shape, first, number, transposed, stream);
 }
 
 template <typename T>
 void winograd_pixels(const T* products, T* out, const TileShape& shape, int64_t first,
-                     int64_t count, void* stream) {
-  const int64_t work = count * shape.depth();
-  if (work == 0) return;
-  auto* kernel = shape.tile == 6   ? winograd_pixels_kernel<T, 6, 4>
-                 : shape.step == 2 ? winograd_pixels_kernel<T, 4, 2>
-                                   : winograd_pixels_kernel<T, 4, 3>;
-  device::launch("winograd_pixels", kernel, device::grid_for(work, kWinogradBlock), kWinogradBlock,
-                 stream, products, out, shape, first, count);
+                     int64_t number, bool transposed, void* stream) {
+  if (number * shape.depth() == 0) return;
+  auto* launch = shape.tile == 5                      ? write<T, 5, 4>
+                 : shape.tile == 6 && shape.step == 3 ? write<T, 6, 3>
+                 : shape.tile == 6                    ? write<T, 6, 4>
+                 : shape.step == 2                    ? write<T, 4, 2>
+                                                      : write<T, 4, 3>;
+  launch(products, out, shape, first, number, transposed, stream);
 }
 
-#define POLARITY_INSTANTIATE(T)                                                             \
-  template void winograd_tiles<T>(const T*, T*, const TileShape&, int64_t, int64_t, void*); \
-  template void winograd_pixels<T>(const T*, T*, const TileShape&, int64_t, int64_t, void*);
+#define POLARITY_INSTANTIATE(T)                                                                   \
+  template void winograd_tiles<T>(const T*, T*, const TileShape&, int64_t, int64_t, bool, void*); \
+  template void winograd_pixels<T>(const T*, T*, const TileShape&, int64_t, int64_t, bool, void*);
 POLARITY_INSTANTIATE(float)
 POLARITY_INSTANTIATE(double)
 

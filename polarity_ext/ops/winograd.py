@@ -1,5 +1,6 @@
 """Convolutions by Winograd's minimal filtering: fewer multiplications, in matrix products."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,31 +10,17 @@ from torch import Tensor
 
 from polarity_ext.ops.function import apply
 
-_INNER, _OUTER = 1.0 / 1.8984375, 1.0 / 7.59375
-# Of the taps along an edge, by the edge of a tile and by how many taps a phase has: values at 0, 1, -1 and
-# infinity, and at 0, 3/4, -3/4, 3/2, -3/2 and infinity, over the products of the differences of the points.
-_POINTS = {
-    (4, 2): [[1.0, 0.0], [0.5, 0.5], [0.5, -0.5], [0.0, 1.0]],
-    (4, 3): [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-    (6, 3): [
-        [1.0 / 1.265625, 0.0, 0.0],
-        [-_INNER, -0.75 * _INNER, -0.5625 * _INNER],
-        [-_INNER, 0.75 * _INNER, -0.5625 * _INNER],
-        [_OUTER, 1.5 * _OUTER, 2.25 * _OUTER],
-        [_OUTER, -1.5 * _OUTER, 2.25 * _OUTER],
-        [0.0, 0.0, 1.0],
-    ],
-}
-# Taps of these values.
-_BACK = {
-    (4, 2): [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]],
-    (4, 3): [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0], [0.0, 0.0, 0.0, 1.0]],
-    (6, 3): [
-        [1.265625, 0.0, 0.0, 0.0, 0.0, 0.0],
-        [0.0, 0.0, 0.0, 2.53125, -2.53125, 0.0],
-        [0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
-    ],
-}
+# Where the polynomials of an edge are evaluated, besides infinity, by the edge of a tile.
+_POINTS = {4: (0.0, 1.0, -1.0), 5: (0.5, -0.5, 1.25, -1.25), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
+_PANEL = 32  # output channels that the CPU kernel multiplies together
+_KNOWN = {(4, 2), (4, 3), (5, 2), (6, 3), (6, 4)}  # tile, taps of a phase
+
+
+def _values(tile: int, taps: int) -> Tensor:
+    """[tile, taps]: values at the points, over the denominators of Lagrange's interpolation there."""
+    points = _POINTS[tile]
+    rows = [[p**k / math.prod(p - q for q in points if q != p) for k in range(taps)] for p in points]
+    return torch.tensor([*rows, [0.0] * (taps - 1) + [1.0]], dtype=torch.float64)
 
 
 def _taps(kernel: int, stride: int) -> int:
@@ -46,34 +33,44 @@ def winograd_weight(weight: Tensor, stride: int = 1, transposed: bool = False, *
 
     Args:
         weight: [out, in, k, k], or [in, out, k, k] of a transposed convolution, as torch has it.
-        stride: of the convolution; ``ceil(k / stride)`` must be 2 or 3.
+        stride: of the convolution; ``ceil(k / stride)``, the taps of a phase, must be 2, 3 or 4.
         transposed: whose weight it is.
-        tile: pixels along the edge of a tile, 4 or, for three taps, 6.
+        tile: pixels along the edge of a tile: 4 for 2 or 3 taps, 5 for 2, 6 for 3 or 4.
 
     Returns:
-        [tile², in * stride², out], transposed [tile², in, stride² * out], in the dtype of the weight.
+        [tile², 1, in * stride², out], transposed [tile², 1, in, stride² * out], in the dtype of the weight.
+        On a CPU, if ``out`` is a multiple of 32, by so many of them: [tile², panels, in ..., 32].
 
     Raises:
         ValueError: a kernel that is not square, or of another number of taps.
     """
     kernel = weight.shape[-1]
     taps = _taps(kernel, stride)
-    if weight.ndim != 4 or weight.shape[2] != kernel or (tile, taps) not in _POINTS:
+    if weight.ndim != 4 or weight.shape[2] != kernel or (tile, taps) not in _KNOWN:
         raise ValueError(
             f"winograd_weight: weight is {list(weight.shape)} at stride {stride} and tile {tile}; expected "
-            "[*, *, k, k] with ceil(k / stride) 2 or 3 for tile 4, 3 for tile 6"
+            "[*, *, k, k] with ceil(k / stride) 2 or 3 for tile 4, 2 for tile 5, 3 or 4 for tile 6"
         )
     missing = taps * stride - kernel
     whole = F.pad(weight.double(), (0, missing, 0, missing))
-    # Tap stride q + p of the kernel is tap q of phase p; a transposed one meets its inputs backwards.
+    # Tap stride q + p of the kernel is tap q of phase p.
     phased = whole.unflatten(3, (taps, stride)).unflatten(2, (taps, stride))
+    at = _values(tile, taps).to(weight.device)
+    values = torch.einsum("ay,bx,ijypxq->abijpq", at, at, phased)
     if transposed:
-        phased = phased.flip(2, 4)
-    points = torch.tensor(_POINTS[tile, taps], dtype=torch.float64, device=weight.device)
-    values = torch.einsum("ay,bx,ijypxq->abijpq", points, points, phased)
-    order = (0, 1, 2, 4, 5, 3) if transposed else (0, 1, 4, 5, 3, 2)
-    rows = weight.shape[0] if transposed else stride**2 * weight.shape[1]
-    return values.permute(order).reshape(tile**2, rows, -1).to(weight.dtype)
+        matrices = values.permute(0, 1, 2, 4, 5, 3).flatten(3)
+    else:
+        matrices = values.permute(0, 1, 4, 5, 3, 2).flatten(2, 4)
+    matrices = matrices.flatten(0, 1).to(weight.dtype)
+    by_panels = weight.device.type == "cpu" and weight.shape[1 if transposed else 0] % _PANEL == 0
+    panels: Tensor = matrices.unflatten(2, (-1, _PANEL) if by_panels else (1, -1))
+    return panels.transpose(1, 2).contiguous()
+
+
+def _matrices(weight: Tensor) -> Tensor:
+    """[tile², in, out] of what `winograd_weight` gave."""
+    matrices: Tensor = weight.transpose(1, 2).flatten(2)
+    return matrices
 
 
 @torch.library.register_fake("polarity::winograd")
@@ -87,15 +84,16 @@ def _fake(
     transposed: bool,
 ) -> Tensor:
     inputs, outputs = (1, stride**2) if transposed else (stride**2, 1)
-    matches = x.dim() == 4 and weight.dim() == 3 and weight.shape[0] in (16, 36)
+    matches = x.dim() == 4 and weight.dim() == 4 and weight.shape[0] in (16, 25, 36)
+    columns = weight.shape[1] * weight.shape[3] if matches else 0
     torch._check(
-        matches and weight.shape[1] == x.shape[1] * inputs and weight.shape[2] % outputs == 0,
+        matches and weight.shape[2] == x.shape[1] * inputs and columns % outputs == 0,
         lambda: (
             "winograd: x must be [N, C, H, W] and weight that of winograd_weight, "
             f"got x {list(x.shape)} and weight {list(weight.shape)}"
         ),
     )
-    out = x.new_empty((x.shape[0], *size, weight.shape[2] // outputs))
+    out = x.new_empty((x.shape[0], *size, columns // outputs))
     return out.permute(0, 3, 1, 2)
 
 
@@ -104,11 +102,6 @@ for _device in ("cpu", "cuda"):  # the product inside must have the dtype of x: 
 
 
 _TRACKED = "winograd: weight is being differentiated and this op has derivatives in x alone; detach() it"
-
-
-def _moved(x: Tensor, room: list[int]) -> Tensor:
-    """F.pad, but filling up before it cuts: the cut may be larger than what there was."""
-    return F.pad(F.pad(x, [max(r, 0) for r in room]), [min(r, 0) for r in room])
 
 
 class _Winograd(torch.autograd.Function):
@@ -134,18 +127,10 @@ class _Winograd(torch.autograd.Function):
         if grad is None:
             return (None,) * 7
         (weight,) = ctx.saved_tensors
-        kernel, stride, padding, size, transposed = ctx.settings
-        plain = _plain_weight(weight, kernel, stride, transposed)
-        # Without padding both ways, and cut to size or filled up with zeros.
-        room: list[int] = []
-        for before, after, p in zip(ctx.before, size, padding, strict=True):
-            whole = stride * ((before if transposed else after) - 1) + kernel
-            room = [*([p, whole - after - p] if transposed else [-p, before + p - whole]), *room]
-        if transposed:
-            of_x = F.conv2d(_moved(grad, room), plain, stride=stride)
-        else:
-            of_x = _moved(F.conv_transpose2d(grad, plain, stride=stride), room)
-        return of_x, *(None,) * 6
+        kernel, stride, padding, _, transposed = ctx.settings
+        # The matrices of the transposed convolution are the transposed ones.
+        back = _matrices(weight).transpose(1, 2)[:, None], kernel, stride, padding, ctx.before, not transposed
+        return apply(_Winograd, grad, *back), *(None,) * 6
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, weight_tangent: Tensor | None, *_: Any) -> Tensor | None:
@@ -168,21 +153,6 @@ class _Winograd(torch.autograd.Function):
         return out.unflatten(0, x.shape[:2]), 0
 
 
-def _plain_weight(weight: Tensor, kernel: int, stride: int, transposed: bool) -> Tensor:
-    """What `winograd_weight` was given."""
-    tile = 4 if weight.shape[0] == 16 else 6
-    back = torch.tensor(_BACK[tile, _taps(kernel, stride)], dtype=weight.dtype, device=weight.device)
-    places = weight.unflatten(0, (tile, tile))
-    if transposed:  # in, phase, phase, out
-        places = places.unflatten(3, (stride, stride, -1)).permute(2, 5, 0, 1, 3, 4)
-    else:  # phase, phase, in, out
-        places = places.unflatten(2, (stride, stride, -1)).permute(5, 4, 0, 1, 2, 3)
-    phased = torch.einsum("ya,xb,ijabpq->ijypxq", back, back, places)
-    if transposed:
-        phased = phased.flip(2, 4)
-    return phased.flatten(4, 5).flatten(2, 3)[:, :, :kernel, :kernel]
-
-
 def winograd(
     x: Tensor,
     weight: Tensor,
@@ -195,16 +165,18 @@ def winograd(
 ) -> Tensor:
     """A convolution, or a transposed one, of images by Winograd's minimal filtering.
 
-    Tiles of 4 x 4 pixels are transformed, multiplied by the transformed weight, and transformed back (Lavin
-    and Gray, arXiv 1509.09308, F(2, 3) and F(3, 2)): 3 x 3 kernels take 4 multiplications for an output
-    instead of 9, and 4 x 4 kernels at stride 2 take 1.8 instead of 4 (transposed), by phases. In float32 the
-    error is about that of the plain sum, because fewer terms are added up. Tiles of 6 x 6, F(4, 3), take 2.25
-    multiplications; their error is about three times as large. Differentiable in x (backward, jvp, vmap).
+    Tiles are transformed to values at points, multiplied there, and transformed back (Lavin and Gray, arXiv
+    1509.09308): F(2, 3) and F(3, 2) by tiles of 4 x 4, F(4, 2) by tiles of 5 x 5, F(4, 3) and F(3, 4) by
+    tiles of 6 x 6; with a stride, by phases. A 3 x 3 kernel takes 4 or 2.25 multiplications for an output
+    instead of 9; a 4 x 4 one at stride 2, of each phase, 25 for 4 x 4 pixels of the smaller side instead of
+    64. The transposed convolution is the exact transpose: Toom and Cook's product of polynomials. In float32
+    the error of tiles of 4 is about that of the plain sum, because fewer terms are added up; of 5 it is
+    twice and of 6 three times as large. Differentiable in x (backward, jvp, vmap).
 
     Args:
         x: images [N, C, H, W], best channels last (else copied), float32 or float64.
         weight: from `winograd_weight`, for the same stride and ``transposed``.
-        kernel: k, the pixels along an edge of the kernel; ``ceil(k / stride)`` is 2 or 3.
+        kernel: k, the pixels along an edge of the kernel; ``ceil(k / stride)`` is 2, 3 or 4.
         size: (H', W') of the result; where the convolution would give more, the first ones.
         stride: along both axes.
         padding: (y, x), as of the convolution.

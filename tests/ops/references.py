@@ -237,24 +237,18 @@ def mask_tangents_ref(t: Tensor, bits: Tensor, low: float, high: float) -> Tenso
 def winograd_plain(weight: Tensor, kernel: int, stride: int, transposed: bool) -> Tensor:
     """The kernel behind a transformed one: the least-squares solution at the points of its tiles."""
     taps, tile = -(-kernel // stride), math.isqrt(weight.shape[0])
-    places = [0.0, 1.0, -1.0] if tile == 4 else [0.0, 0.75, -0.75, 1.5, -1.5]
-    rows = [
-        [
-            p**k / (math.prod(p - q for q in places if q != p) if tile == 6 else 1.0 + (p != 0))
-            for k in range(taps)
-        ]
-        for p in places
-    ]
+    places = {4: [0.0, 1.0, -1.0], 5: [0.5, -0.5, 1.25, -1.25], 6: [0.0, 0.75, -0.75, 1.5, -1.5]}[tile]
+    rows = [[p**k / math.prod(p - q for q in places if q != p) for k in range(taps)] for p in places]
     rows.append([0.0] * (taps - 1) + [1.0])
     back = torch.linalg.pinv(torch.tensor(rows, dtype=torch.float64))
-    found = torch.einsum("ya,xb,abio->yxio", back, back, weight.double().unflatten(0, (tile, tile)))
+    matrices = weight.double().transpose(1, 2).flatten(2)  # of panels of output channels
+    found = torch.einsum("ya,xb,abio->yxio", back, back, matrices.unflatten(0, (tile, tile)))
     whole = found.new_zeros(
-        *(weight.shape[dim] // (stride**2 if transposed == (dim == 2) else 1) for dim in (1, 2)),
+        *(matrices.shape[dim] // (stride**2 if transposed == (dim == 2) else 1) for dim in (1, 2)),
         *(taps * stride,) * 2,
     )
     for phase in range(stride**2):
         block = found.unflatten(3 if transposed else 2, (stride**2, -1)).select(3 if transposed else 2, phase)
-        block = block.flip(0, 1) if transposed else block
         whole[:, :, phase // stride :: stride, phase % stride :: stride] = block.permute(2, 3, 0, 1)
     return whole[:, :, :kernel, :kernel]  # [in, out, k, k]
 

@@ -21,7 +21,20 @@ def test_values(case: Case, table_backend: Backend, seed: int) -> None:
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "tile"),
-    [(3, 1, 1, 4), (3, 2, 0, 4), (4, 2, 1, 4), (5, 2, 2, 4), (6, 2, 0, 4), (3, 1, 1, 6), (5, 2, 2, 6)],
+    [
+        (3, 1, 1, 4),
+        (3, 2, 0, 4),
+        (4, 2, 1, 4),
+        (5, 2, 2, 4),
+        (6, 2, 0, 4),
+        (3, 1, 1, 6),
+        (5, 2, 2, 6),
+        (4, 2, 1, 5),
+        (3, 2, 0, 5),
+        (2, 1, 0, 5),
+        (4, 1, 2, 6),
+        (8, 2, 3, 6),
+    ],
 )
 def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, tile: int, device: str) -> None:
     x = torch.randn(2, 4, 9, 6, dtype=torch.float64, device=device)
@@ -39,7 +52,8 @@ def test_is_the_convolution_of_torch(kernel: int, stride: int, padding: int, til
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "tile"), [(3, 1, 4), (3, 2, 4), (4, 2, 4), (5, 2, 4), (3, 1, 6)]
+    ("kernel", "stride", "tile"),
+    [(3, 1, 4), (3, 2, 4), (4, 2, 4), (5, 2, 4), (3, 1, 6), (4, 2, 5), (4, 1, 6)],
 )
 def test_derivatives(kernel: int, stride: int, tile: int, transposed: bool, device: str) -> None:
     plain = torch.randn(2, 2, kernel, kernel, dtype=torch.float64, device=device)
@@ -74,7 +88,7 @@ def test_a_crop_larger_than_the_image(device: str) -> None:
 
 def test_no_channels(device: str) -> None:
     out = polarity_ext.winograd(
-        torch.ones(2, 0, 5, 5, device=device), torch.ones(16, 0, 3, device=device), 3, size=(3, 3)
+        torch.ones(2, 0, 5, 5, device=device), torch.ones(16, 1, 0, 3, device=device), 3, size=(3, 3)
     )
     assert torch.equal(out, torch.zeros_like(out))
 
@@ -103,8 +117,8 @@ def test_bad_arguments() -> None:
     run = polarity_ext.winograd
     for device in ("cpu", "meta"):
         with pytest.raises(RuntimeError, match=r"weight that of winograd_weight, got x \[2, 3, 4, 5\]"):
-            run(x.to(device), weight[:, 1:].to(device), 3, size=(4, 5))
-    with pytest.raises(RuntimeError, match="a kernel of 5 at stride 1 has 5 taps to a phase"):
+            run(x.to(device), weight[:, :, 1:].to(device), 3, size=(4, 5))
+    with pytest.raises(RuntimeError, match=r"a kernel of 5 at stride 1 has 5 taps .* tiles of 4"):
         run(x, weight, 5, size=(4, 5))
     with pytest.raises(RuntimeError, match="padding and size must be"):
         run(x, weight, 3, size=(4,))
@@ -115,11 +129,38 @@ def test_bad_arguments() -> None:
     with pytest.raises(RuntimeError, match="weight is being differentiated"):
         run(x, weight.clone().requires_grad_(), 3, size=(4, 5))
     with pytest.raises(RuntimeError, match="weight cannot be batched by vmap"):
-        torch.func.vmap(lambda w: run(x, w, 3, size=(4, 5)))(weight.expand(2, -1, -1, -1))
+        torch.func.vmap(lambda w: run(x, w, 3, size=(4, 5)))(weight.expand(2, -1, -1, -1, -1))
     for bad in (plain[..., :2], plain[0], torch.ones(6, 3, 5, 5)):
         with pytest.raises(ValueError, match="ceil\\(k / stride\\) 2 or 3"):
             polarity_ext.winograd_weight(bad)
-    with pytest.raises(ValueError, match="3 for tile 6"):
-        polarity_ext.winograd_weight(torch.ones(6, 3, 4, 4), stride=2, tile=6)
-    with pytest.raises(RuntimeError, match="weight that of winograd_weight"):
-        run(x, torch.ones(36, 3, 6), 2, size=(4, 5))
+    for tile, kernel, stride in ((6, 4, 2), (5, 3, 1), (7, 3, 1)):
+        with pytest.raises(ValueError, match="2 for tile 5, 3 or 4 for tile 6"):
+            polarity_ext.winograd_weight(torch.ones(6, 3, kernel, kernel), stride, tile=tile)
+    with pytest.raises(RuntimeError, match="2 taps to a phase, and weight is for tiles of 6"):
+        run(x, torch.ones(36, 1, 3, 6), 2, size=(4, 5))
+    with pytest.raises(RuntimeError, match="weight that of winograd_weight"):  # not of whole panels
+        run(x, torch.ones(16, 2, 3, 6), 3, size=(4, 5))
+
+
+def test_a_weight_in_panels_is_that_weight() -> None:
+    """However many output channels there are, and wherever the weight was transformed."""
+    x, plain = torch.randn(2, 3, 8, 8), torch.randn(64, 3, 3, 3)
+    panels = polarity_ext.winograd_weight(plain)
+    assert panels.shape == (16, 2, 3, 32)
+    whole = panels.transpose(1, 2).flatten(2)[:, None]
+    settings = {"size": (8, 8), "padding": (1, 1)}
+    assert torch.equal(
+        polarity_ext.winograd(x, panels, 3, **settings), polarity_ext.winograd(x, whole, 3, **settings)
+    )
+
+
+def test_the_other_way_is_the_transpose() -> None:
+    x, u = torch.randn(2, 3, 6, 6, dtype=torch.float64), torch.randn(2, 5, 3, 3, dtype=torch.float64)
+    plain = torch.randn(5, 3, 4, 4, dtype=torch.float64)
+    there = polarity_ext.winograd_weight(plain, 2, tile=5)
+    back = polarity_ext.winograd_weight(plain, 2, transposed=True, tile=5)
+    assert torch.equal(back, there.transpose(2, 3))
+    settings = {"stride": 2, "padding": (1, 1)}
+    y = polarity_ext.winograd(x, there, 4, size=(3, 3), **settings)
+    v = polarity_ext.winograd(u, back, 4, size=(6, 6), transposed=True, **settings)
+    torch.testing.assert_close((u * y).sum(), (v * x).sum())

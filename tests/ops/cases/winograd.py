@@ -75,10 +75,20 @@ def rows() -> Iterator[Case]:
         yield row(f"4 x 4 at stride 2 {dtype}", small, 3, 4, 2, dtype=dtype)
         yield row(f"4 x 4 at stride 2 transposed {dtype}", small, 3, 4, 2, transposed=True, dtype=dtype)
         yield row(f"tiles of 6 {dtype}", small, 6, tile=6, dtype=dtype)
+        yield row(f"tiles of 5 {dtype}", small, 3, 4, 2, tile=5, dtype=dtype)
+        yield row(f"tiles of 5 transposed {dtype}", small, 3, 4, 2, tile=5, transposed=True, dtype=dtype)
     yield row("tiles of 6 transposed", small, 4, tile=6, transposed=True)
     yield row("tiles of 6 for 5 x 5 at stride 2", small, 4, 5, 2, (2, 2), tile=6)
     yield row("tiles of 6 for 5 x 5 at stride 2 transposed", small, 4, 5, 2, (2, 1), True, tile=6)
     yield row("tiles of 6 for 6 x 6 at stride 2 transposed", small, 4, 6, 2, (2, 1), True, tile=6)
+    yield row("tiles of 5 for 2 x 2", small, 4, 2, 1, (0, 0), tile=5)
+    yield row("tiles of 5 for 3 x 3 at stride 2", small, 4, 3, 2, tile=5)
+    yield row("tiles of 5 for 3 x 3 at stride 2 transposed", small, 4, 3, 2, (0, 0), True, tile=5)
+    yield row("tiles of 6 for 4 x 4", small, 4, 4, 1, (2, 1), tile=6)
+    yield row("tiles of 6 for 4 x 4 transposed", small, 4, 4, 1, (0, 1), True, tile=6)
+    yield row("tiles of 6 for 7 x 7 at stride 2", small, 4, 7, 2, (3, 3), tile=6)
+    yield row("tiles of 6 for 7 x 7 at stride 2 transposed", small, 4, 7, 2, (3, 2), True, tile=6)
+    yield row("more than the tiles reach, transposed", small, 4, 4, 2, transposed=True, cut=-9)
     yield row("3 x 3 transposed", small, 4, transposed=True)
     yield row("3 x 3 without padding", small, 4, padding=(0, 0))
     yield row("3 x 3 padded by more than the kernel", small, 4, padding=(5, 4))
@@ -100,6 +110,8 @@ def rows() -> Iterator[Case]:
     yield row("blocks of tiles", (3, 3, 20, 20), 33)
     yield row("more blocks of tiles", (6, 3, 20, 20), 32)
     yield row("blocks of tiles of 6", (8, 3, 20, 20), 32, tile=6)
+    yield row("blocks of tiles that overlap", (9, 3, 9, 10), 64, 4, 2, transposed=True, tile=5)
+    yield row("32 numbers of 8 channels, transposed", small, 8, 4, 2, transposed=True, tile=5)
     yield row("channels first", small, 4, x=as_is)
     yield row("storage offset", small, 4, x=offset)
     yield row("strided", small, 4, x=strided)
@@ -108,12 +120,13 @@ def rows() -> Iterator[Case]:
     yield row("tiles of 6, 128 channels: 16 x 128 x 32 x 32", (16, 128, 32, 32), 128, tile=6, perf=True)
     up = (64, 256, 8, 8)
     yield row("up by 4 x 4, 256 to 128 channels", up, 128, 4, 2, transposed=True, perf=True)
+    yield row("up, tiles of 5, 256 to 128 channels", up, 128, 4, 2, tile=5, transposed=True, perf=True)
 
 
 def composed(x: Tensor, weight: Tensor, kernel: int, stride: int, *settings: Any) -> Tensor:
     """The library's convolution, by a kernel of the same shape."""
     inner = x.shape[1]
-    plain = weight.flatten()[: inner * weight[0].numel() // inner // stride**2 * kernel**2]
+    plain = weight.flatten()[: weight[0].numel() // stride**2 * kernel**2]
     return ref.winograd_composed(x, plain.view(inner, -1, kernel, kernel), kernel, stride, *settings)
 
 

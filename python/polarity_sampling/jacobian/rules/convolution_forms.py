@@ -2,13 +2,13 @@
 
 Images are [N, C, *], with their channels last in memory where there are two dimensions. On a CPU with
 AVX-512, as a share of the speed of a matrix product of size 1024: the library reaches 0.9 to 1.1 from 8x8
-pixels on, but 0.6 on 4x4, where `slabs` reach 0.8 to 1.2; transposed with 3 channels left, it reaches 0.15
-and `interleaved` 0.33; from pixels to pixels of 3 channels it takes twice the time of `each_pixel`.
+pixels on; transposed with 3 channels left, it reaches 0.15 and `interleaved` 0.33; from pixels to pixels of
+3 channels it takes twice the time of `each_pixel`.
 `winograd` beside the library: `python -m benchmarks.kernels --op winograd`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,15 +22,13 @@ aten = torch.ops.aten
 
 Form = Callable[[Tensor], Tensor]
 
-# Where products of slabs beat the library: so few pixels, and so many input times output channels.
-_FEW_PIXELS = 16
-_MANY_WEIGHTS = 1 << 15
 # Winograd's filtering: so many times fewer multiplications, so many channels on both sides, and so many
 # tiles of all images that they fill its blocks. Larger tiles where they save so much more.
 _SAVED = 1.5
 _CHANNELS = 32
 _TILES = 64
 _LARGER_SAVES = 1.3
+_TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
 # Fewer output channels than this leave most of a vector register empty.
 _FEW_CHANNELS = 8
 
@@ -84,9 +82,7 @@ def best_form(weight: Tensor, g: Geometry) -> Form:
         return each_pixel(weight, g)
     tile = winograd_tile(weight, g)
     if tile is not None:
-        return winograd_of_many(weight, g, tile)
-    if math.prod(small) <= _FEW_PIXELS and weight.shape[0] * weight.shape[1] >= _MANY_WEIGHTS:
-        return slabs(weight, g)
+        return winograd_of_many(*turned(weight, g), tile)
     if g.transposed and few and max(g.stride) > 1:
         return interleaved(weight, g)
     return library(weight, g)
@@ -120,14 +116,33 @@ def library(weight: Tensor, g: Geometry) -> Form:
 def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
     """The edge of the tiles by which Winograd's filtering pays; None where it does not."""
     square = len(set(weight.shape[2:])) == len(set(g.stride)) == 1
-    fits = square and _taps(weight, g) in (2, 3) and (g.before if g.transposed else g.after) != (1, 1)
-    if not fits or min(weight.shape[:2]) < _CHANNELS or weight.dtype not in COMPILED:
+    known = _TILES_OF.get(_taps(weight, g), ()) if square else ()
+    small = g.before if g.transposed else g.after
+    if not known or small == (1, 1) or min(weight.shape[:2]) < _CHANNELS or weight.dtype not in COMPILED:
         return None
-    saved, larger = _saved(weight, g, 4), _saved(weight, g, 6)
-    if _taps(weight, g) == 2 or weight.dtype == torch.float64:  # which would take eight times the memory
-        larger = 0.0
-    tile = 6 if larger >= _LARGER_SAVES * saved else 4
-    return tile if max(saved, larger) >= _SAVED else None
+    if weight.dtype == torch.float64:  # weights of larger tiles would take many times the memory
+        known = tuple(tile for tile in known if tile == 4)
+    weight, g = turned(weight, g)
+    best: int | None = None
+    for tile in known:
+        saved = _saved(weight, g, tile)
+        if saved >= (_SAVED if best is None else max(_SAVED, _LARGER_SAVES * _saved(weight, g, best))):
+            best = tile
+    return best
+
+
+def turned(weight: Tensor, g: Geometry) -> tuple[Tensor, Geometry]:
+    """A transposed convolution without a stride as a convolution, by the weight turned around.
+
+    Results of its tiles do not overlap. Where there would be more of them, it stays what it is.
+    """
+    kernel = tuple(weight.shape[2:])
+    wide = any(after > before for before, after in zip(g.before, g.after, strict=True))
+    if not g.transposed or set(g.stride) != {1} or wide or any(map(int.__ge__, g.padding, kernel)):
+        return weight, g
+    padding = tuple(k - 1 - p for k, p in zip(kernel, g.padding, strict=True))
+    turned = replace(g, transposed=False, padding=padding, output_padding=(0,) * len(kernel))
+    return weight.flip(2, 3).transpose(0, 1), turned
 
 
 def _taps(weight: Tensor, g: Geometry) -> int:
@@ -137,13 +152,8 @@ def _taps(weight: Tensor, g: Geometry) -> int:
 
 def _tiles(weight: Tensor, g: Geometry, tile: int) -> int:
     """Of an image, in one phase."""
-    stride, step = g.stride[0], tile + 1 - _taps(weight, g)
-    # A transposed convolution begins and ends between two strides.
-    results = [
-        (size - 1 + p) // stride - p // stride + 1 if g.transposed else size
-        for size, p in zip(g.after, g.padding, strict=True)
-    ]
-    return math.prod(-(-count // step) for count in results)
+    step = tile + 1 - _taps(weight, g)
+    return math.prod(-(-count // step) for count in (g.before if g.transposed else g.after))
 
 
 def _saved(weight: Tensor, g: Geometry, tile: int) -> float:
@@ -214,66 +224,6 @@ def to_one_pixel(weight: Tensor, g: Geometry) -> Form:
         return (x.reshape(-1, matrix.shape[0]) @ matrix)[:, :, None, None]
 
     return form
-
-
-def slabs(weight: Tensor, g: Geometry) -> Form:
-    """Matrix products of every row of pixels for each place in the kernel, added up where they belong.
-
-    Images have their pixels in front, [rows, columns, N, C], and those of the larger side are sorted by their
-    place between two strides: all pixels of a row that meet the same weight lie in one slab. What the kernel
-    finds beyond the border is not computed: 31% of a 3x3 kernel on 4x4 pixels, 23% of a 4x4 one at stride 2.
-    """
-    taps = weight.permute(2, 3, 0, 1) if g.transposed else weight.permute(2, 3, 1, 0)
-    taps = taps.contiguous()
-    small, large = (g.before, g.after) if g.transposed else (g.after, g.before)
-    stride, padding = g.stride, g.padding
-    # Large pixel o is number m behind stride r: o + padding = stride m + r.
-    counts = [
-        max(-(-(p + size) // s), n + -(-k // s) - 1)
-        for p, size, s, n, k in zip(padding, large, stride, small, taps.shape[:2], strict=True)
-    ]
-    after = [s * m - p - size for s, m, p, size in zip(stride, counts, padding, large, strict=True)]
-    meeting = [
-        [range(*_inside(small[d], large[d], stride[d], t - padding[d])) for t in range(taps.shape[d])]
-        for d in (0, 1)
-    ]
-
-    def pairs(few: Tensor, many: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Slabs of the small and of the large side that one weight connects, [rows, many, channels]."""
-        for t, rows in enumerate(meeting[0]):
-            for u, columns in enumerate(meeting[1]):
-                (down, i), (right, j) = divmod(t, stride[0]), divmod(u, stride[1])
-                if rows and columns:
-                    top, bottom, first, last = rows.start, rows.stop, columns.start, columns.stop
-                    yield (
-                        few[top:bottom, first:last].flatten(1, 2),
-                        many[i, j, top + down : bottom + down, first + right : last + right].flatten(1, 2),
-                        taps[t, u].expand(len(rows), -1, -1),
-                    )
-
-    def transposed(x: Tensor) -> Tensor:
-        many = x.new_zeros(*stride, *counts, x.shape[0], taps.shape[3])
-        for pixels, place, tap in pairs(x.permute(2, 3, 0, 1).contiguous(), many):
-            place.baddbmm_(pixels, tap)
-        whole = many.permute(4, 2, 0, 3, 1, 5).reshape(x.shape[0], stride[0] * counts[0], -1, taps.shape[3])
-        whole = whole[:, padding[0] : padding[0] + large[0], padding[1] : padding[1] + large[1]]
-        return whole.permute(0, 3, 1, 2)
-
-    def direct(x: Tensor) -> Tensor:
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding[1], after[1], padding[0], after[0]))
-        many = x.unflatten(2, (counts[1], stride[1])).unflatten(1, (counts[0], stride[0]))
-        few = x.new_zeros(*small, x.shape[0], taps.shape[3])
-        for place, pixels, tap in pairs(few, many.permute(2, 4, 1, 3, 0, 5).contiguous()):
-            place.baddbmm_(pixels, tap)
-        return few.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
-
-    return transposed if g.transposed else direct
-
-
-def _inside(small: int, large: int, stride: int, offset: int) -> tuple[int, int]:
-    """The range of small pixels n with 0 <= stride n + offset < large."""
-    first = max(0, -(offset // stride))
-    return first, max(first, min(small, (large - 1 - offset) // stride + 1))
 
 
 def interleaved(weight: Tensor, g: Geometry) -> Form:
