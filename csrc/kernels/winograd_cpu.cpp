@@ -21,6 +21,7 @@ constexpr int64_t kSum = 32;
 template <Isa isa>
 constexpr int kRows = isa == Isa::avx512 ? 12 : 6;
 constexpr int kVectors = 2;
+constexpr int64_t kUnit = kRows<Isa::avx512>;  // and a multiple of the other sets'
 
 template <typename T>
 struct Convolution {
@@ -30,7 +31,6 @@ struct Convolution {
   TileShape from, to;
   int64_t full;  // phases with all taps, along an axis
   bool transposed;
-  int64_t block;  // tiles
 
   // Between the tiles of a block. Not a power of two, which would put them all in one set of a
   // cache.
@@ -49,15 +49,28 @@ int64_t divided_up(int64_t count, int64_t unit) { return (count + unit - 1) / un
 
 int64_t panels_of_phase(const TileShape& to) { return divided_up(to.channels, kPanel); }
 
+// Equal blocks of a thread's tiles, whole rows of the micro-kernel: as many as a cache holds, and
+// enough of them that the weight, which is read for each block, is worth it.
+template <typename T>
+int64_t block_of(const TileShape& from, int64_t tiles) {
+  const int64_t numbers = from.places() * from.depth();
+  const int64_t fitting = kCacheBytes / static_cast<int64_t>(sizeof(T)) / numbers;
+  const int64_t most = std::clamp<int64_t>(fitting / kUnit, 4, 16) * kUnit;
+  const int64_t blocks = divided_up(tiles, most);
+  return divided_up(divided_up(tiles, blocks), kUnit) * kUnit;
+}
+
 // What one thread needs.
 template <typename T>
 struct Workspace {
+  int64_t block;                         // tiles at a time
   std::unique_ptr<T[]> tiles, products;  // [places][block][row], [places][block][kPanel]
   std::vector<T> zeros, unwanted;        // pixels beyond the border
 
-  explicit Workspace(const Convolution<T>& c)
-      : tiles(new T[c.from.places() * c.block * c.row()]()),
-        products(new T[c.from.places() * c.block * kPanel]),
+  Workspace(const Convolution<T>& c, int64_t count)
+      : block(block_of<T>(c.from, count)),
+        tiles(new T[c.from.places() * block * c.row()]()),
+        products(new T[c.from.places() * block * kPanel]),
         zeros(static_cast<size_t>(std::max(c.from.channels, c.to.channels))),
         unwanted(static_cast<size_t>(c.to.channels)) {}
 };
@@ -167,7 +180,7 @@ POLARITY_INLINE void read_tiles(const Convolution<T>& conv, int64_t first, int64
                                 Workspace<T>& work) {
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
   const TileShape& shape = conv.from;
-  const int64_t plane = conv.block * conv.row();
+  const int64_t plane = work.block * conv.row();
   for (int64_t n = 0; n < tiles; ++n) {
     T* to = work.tiles.get() + n * conv.row();
     for (int64_t phase = 0; phase < shape.phases(); ++phase, to += shape.channels) {
@@ -216,10 +229,10 @@ POLARITY_INLINE void multiply_panel(const Convolution<T>& conv, int64_t panel, i
   const TileShape& from = conv.from;
   const int64_t panels = conv.to.phases() * panels_of_phase(conv.to);
   const T* const weight = conv.panels + (place * panels + panel) * from.depth() * kPanel;
-  T* const products = work.products.get() + place * conv.block * kPanel;
+  T* const products = work.products.get() + place * work.block * kPanel;
   // Rows behind the last tile are left over from other blocks, and not looked at.
   for (int64_t row = 0; row < tiles; row += kRows<isa>) {
-    const T* const source = work.tiles.get() + (place * conv.block + row) * conv.row();
+    const T* const source = work.tiles.get() + (place * work.block + row) * conv.row();
     bool first = true;
     for (int64_t part = 0; part < from.phases(); ++part) {
       if (conv.is_empty(place, conv.to.stride > 1 ? phase : part)) continue;
@@ -241,7 +254,7 @@ template <Isa isa, int tile, int count, typename T>
 POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int64_t tiles,
                                   int64_t phase, int64_t first, int64_t width, Workspace<T>& work) {
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
-  const int64_t plane = conv.block * kPanel, step = conv.to.step;
+  const int64_t plane = work.block * kPanel, step = conv.to.step;
   const int64_t across = conv.to.x.tiles, per_image = conv.to.image_tiles();
   T* next[count * count];
   locate<count, T>(conv.out, work.unwanted.data(), conv.to, tile_position(conv.to, begin, phase),
@@ -296,10 +309,10 @@ POLARITY_INLINE void write(const Convolution<T>& conv, int64_t begin, int64_t ti
 // Tiles begin .. end.
 template <Isa isa, int tile, int step, typename T>
 POLARITY_INLINE void run_tiles(const Convolution<T>& conv, int64_t begin, int64_t end) {
-  Workspace<T> work(conv);
+  Workspace<T> work(conv, end - begin);
   const int64_t places = conv.from.places(), panels = panels_of_phase(conv.to);
-  for (int64_t first = begin; first < end; first += conv.block) {
-    const int64_t tiles = std::min(conv.block, end - first);
+  for (int64_t first = begin; first < end; first += work.block) {
+    const int64_t tiles = std::min(work.block, end - first);
     read<isa, tile, step>(conv, first, tiles, work);
     for (int64_t panel = 0; panel < conv.to.phases() * panels; ++panel) {
       const int64_t phase = panel / panels, channel = panel % panels * kPanel;
@@ -345,16 +358,6 @@ std::unique_ptr<T[]> in_panels(const T* weight, const TileShape& from, const Til
   return result;
 }
 
-// Whole rows of the micro-kernel, as many as a cache holds; enough of them that the weight, which
-// is read for each block, is worth it.
-template <typename T>
-int64_t block_of(const TileShape& from) {
-  constexpr int64_t kUnit = kRows<Isa::avx512>;  // and a multiple of the other sets'
-  const int64_t numbers = from.places() * from.depth();
-  const int64_t fitting = kCacheBytes / static_cast<int64_t>(sizeof(T)) / numbers;
-  return std::clamp<int64_t>(fitting / kUnit, 4, 16) * kUnit;
-}
-
 }  // namespace
 
 template <typename T>
@@ -366,11 +369,9 @@ void winograd(const T* x, const T* weight, T* out, const TileShape& from, const 
     return;
   }
   const std::unique_ptr<T[]> panels = has_panels ? nullptr : in_panels(weight, from, to);
-  const int64_t block = block_of<T>(from);
-  const Convolution<T> conv{
-      x, has_panels ? weight : panels.get(), out, from, to, full, transposed, block};
+  const Convolution<T> conv{x, has_panels ? weight : panels.get(), out, from, to, full, transposed};
   // Tiles of results that overlap are added up by one thread, in order.
-  const int64_t unit = transposed ? from.image_tiles() : block;
+  const int64_t unit = transposed ? from.image_tiles() : kUnit;
   parallel_for(divided_up(from.tiles(), unit), 1, [&](int64_t begin, int64_t end) {
     tiles(conv, begin * unit, std::min(end * unit, from.tiles()));
   });

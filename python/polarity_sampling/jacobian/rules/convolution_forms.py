@@ -82,7 +82,7 @@ def best_form(weight: Tensor, g: Geometry) -> Form:
         return each_pixel(weight, g)
     tile = winograd_tile(weight, g)
     if tile is not None:
-        return winograd_of_many(*turned(weight, g), tile)
+        return winograd_of_many(weight, g, tile)
     if g.transposed and few and max(g.stride) > 1:
         return interleaved(weight, g)
     return library(weight, g)
@@ -96,7 +96,9 @@ def _plain(weight: Tensor, g: Geometry) -> bool:
 def form_bytes(weight: Tensor, g: Geometry) -> int:
     """Of the weight as `best_form` rearranges it, or a little more."""
     tile = winograd_tile(weight, g) if _plain(weight, g) else None
-    return weight.nbytes * (1 if tile is None else (tile * g.stride[0]) ** 2 // weight.shape[2] ** 2)
+    return (
+        weight.nbytes if tile is None else weight.nbytes * (tile * g.stride[0]) ** 2 // weight.shape[2] ** 2
+    )
 
 
 def library(weight: Tensor, g: Geometry) -> Form:
@@ -168,8 +170,9 @@ def _saved(weight: Tensor, g: Geometry, tile: int) -> float:
 
 def winograd_of_many(weight: Tensor, g: Geometry, tile: int) -> Form:
     """By Winograd's filtering where there are tiles enough for it."""
-    many, few = winograd(weight, g, tile), library(weight, g)
-    tiles = _tiles(weight, g, tile)
+    few = library(weight, g)
+    weight, g = turned(weight, g)
+    many, tiles = winograd(weight, g, tile), _tiles(weight, g, tile)
     return lambda x: (few if x.shape[0] * tiles < _TILES else many)(x)
 
 
