@@ -148,9 +148,21 @@ def test_particles_below_the_noise_floor_are_drawn_anew(seed):
         return linear(z, label).masked_fill(z[:, 2] > 0.993, torch.nan)
 
     wanted = target(rarely, 0.0, law=Uniform(0.0, 1.0))
-    state = init(wanted, seed % 1000, dataclasses.replace(SETTINGS, particles=4096))
+    state = init(wanted, seed, dataclasses.replace(SETTINGS, particles=4096))
     assert (wanted.latents(state.points.x)[:, 2] <= 0.993).all()
     assert state.excluded == state.evaluations - 4096 > 0
+
+
+def test_few_particles_may_be_unlucky():
+    """At a rate of 0.5%, two of 64 are no news."""
+
+    def rarely(z, label):
+        return linear(z, label).masked_fill(z[:, 2] > 0.995, torch.nan)
+
+    wanted = target(rarely, 0.0, law=Uniform(0.0, 1.0))
+    settings = dataclasses.replace(SETTINGS, particles=64)
+    excluded = [init(wanted, seed, settings).excluded for seed in range(200)]
+    assert max(excluded) >= 2
 
 
 def test_too_many_below_the_noise_floor(seed):
