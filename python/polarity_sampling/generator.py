@@ -180,7 +180,7 @@ class Generator:
     def version(self) -> Version:
         """Cheap stamp of the weights: equal as long as nothing has written to them."""
         # Inference tensors have no version counter, and nothing outside inference mode writes to them.
-        return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._state())
+        return tuple([(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._state()])
 
     def weight_hash(self) -> str:
         """SHA-256 of the architecture (class names, constants of layers) and every weight and buffer.

@@ -159,7 +159,7 @@ def log_volume(
         one_batch(settings, z[i : i + batch], None if labels is None else labels[i : i + batch])
         for i in range(0, z.shape[0], batch)
     ]
-    columns = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(parts[0])}
+    columns = {f.name: _joined([getattr(p, f.name) for p in parts]) for f in fields(parts[0])}
     return LogVolume(
         **columns,
         converged=columns["error"] <= tol,
@@ -169,6 +169,10 @@ def log_volume(
         tol=tol,
         tol_mode=tol_mode,
     )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def batch_size(operator: JacobianOperator, budget: int) -> int:

@@ -113,23 +113,21 @@ class _Found:
 
 def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
     """Log-volumes of latents z [b, K], all in memory together."""
-    batch = z.shape[0]
-    kinked = torch.zeros(batch, dtype=torch.bool, device=z.device)
-    recomputed = kinked
+    nobody = torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
     if settings.method == "float64":
-        found = _in_float64(settings, z, label)
-        recomputed = torch.ones_like(kinked)
+        found, kinked, recomputed = _in_float64(settings, z, label), nobody, ~nobody
     else:
         found, kinked = _in_working_precision(settings, z, label)
-        if settings.rounding.verified:
-            _, error = found.log_volume()
-            # What rounding spoilt; a route that gave up would do no better in float64.
-            recomputed = (error > settings.tol) & ~(found.slow & torch.isfinite(error))
-    again = recomputed.nonzero()[:, 0]
-    if settings.method != "float64" and again.numel():
-        part = _in_float64(settings, z[again], None if label is None else label[again])
-        found = found.replace_rows(again, part)
+        recomputed = nobody
     value, error = found.log_volume()
+    if settings.method != "float64" and settings.rounding.verified:
+        # What rounding spoilt; a route that gave up would do no better in float64.
+        recomputed = (error > settings.tol) & ~(found.slow & torch.isfinite(error))
+        again = recomputed.nonzero()[:, 0]
+        if again.numel():
+            part = _in_float64(settings, z[again], None if label is None else label[again])
+            found = found.replace_rows(again, part)
+            value, error = found.log_volume()
     status = torch.full_like(found.rank, Status.ROUNDING, dtype=torch.int8)
     status[kinked & ~recomputed] = Status.KINK
     status[found.slow] = Status.SLOW_SPECTRUM
@@ -211,9 +209,8 @@ def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
 
 def _found(spectrum: Spectrum, top_k: int, products: int) -> _Found:
     """From all singular values."""
-    zeros = torch.zeros_like(spectrum.floor)
-    spent = torch.full_like(spectrum.rank, products)
-    return _Found(spectrum.leading(top_k), spectrum.rank, zeros, zeros > 0, spent)
+    zeros, rank = torch.zeros_like(spectrum.floor), spectrum.rank
+    return _Found(spectrum.leading(top_k), rank, zeros, zeros > 0, torch.full_like(rank, products))
 
 
 def _eta(relative: float, batch: int, like: Tensor) -> Tensor:
@@ -286,11 +283,9 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     delta = krylov.delta[:, None].expand_as(sigma)
     largest = sigma[:, 0]
     spectrum = Spectrum(sigma, noise_floor(eta, size, latents.dtype) * largest, eta * largest, delta)
-    spread = torch.full_like(eta, plan.spread)
-    spent = torch.full_like(spectrum.rank, products)
-    return _exact_for(
-        settings, _Found(spectrum, spectrum.rank, spread, unlike, spent), unlike, latents, basis
-    )
+    spread, rank = torch.full_like(eta, plan.spread), spectrum.rank
+    found = _Found(spectrum, rank, spread, unlike, torch.full_like(rank, products))
+    return _exact_for(settings, found, unlike, latents, basis)
 
 
 def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
