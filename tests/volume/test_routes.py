@@ -105,10 +105,12 @@ def test_relative_certifies_differences_with_fewer_products(seed):
     assert lv.spent.double().mean() < absolute.spent.double().mean()
     assert lv.converged.double().mean() > 0.97
     off = lv.value - truth
-    centre = 0.5 * (off.max() + off.min())  # whatever is common to all
-    assert ((off - centre).abs() <= lv.error).double().mean() >= 0.99
+    low, high = off - lv.error, off + lv.error
+    # Some c lies in most of the intervals; the best one is the lower end of one of them. 98% are promised on
+    # average over calibrations; intervals a third as wide hold 70 to 93%.
+    assert ((low <= low[:, None]) & (low[:, None] <= high)).double().mean(1).max() >= 0.95
     pairs = (off[:, None] - off[None]).abs() <= lv.error[:, None] + lv.error[None]
-    assert pairs.double().mean() >= 0.99
+    assert pairs.double().mean() >= 0.95
 
 
 def test_a_latent_unlike_those_of_the_calibration_is_done_exactly(seed):
