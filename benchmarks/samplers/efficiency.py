@@ -81,16 +81,16 @@ CASES = [
     Case("mnist_vae_mlp", 20, 2.0, background=0.0),
     Case("fashionmnist_gan_mlp", 10, most=1500, reference=True),
     Case("fashionmnist_gan_mlp", 15),
-    Case("fashionmnist_gan_mlp", 20),
-    Case("digits", 8, particles=256, chains=16, reference=True, background=-1.0),
-    Case("mnist_cwgangp", None, label=3, particles=64, chains=8, background=-1.0),
+    Case("fashionmnist_gan_mlp", 20, particles=256),
+    Case("digits", 8, particles=128, chains=16, reference=True, background=-1.0),
+    Case("mnist_cwgangp", None, label=3, particles=32, chains=8, background=-1.0),
     Case("mnist_cwgangp", None, particles=64, chains=8, reference=True, background=-1.0),
-    Case("mnist_wgangp_dcgan", 20, particles=64, chains=8, background=-1.0),
-    Case("mario_wgan", 20, particles=128, chains=8),
+    Case("mnist_wgangp_dcgan", 20, particles=64, chains=8, most=500, background=-1.0),
+    Case("mario_wgan", 20, particles=32, chains=8),
     Case("celeba_dcgan32", 8, particles=64, chains=8),
-    Case("vae_plain_chairs", None, particles=128, chains=16),
+    Case("vae_plain_chairs", None, particles=32, chains=16),
     Case("vae_btcvae_celeba", None, particles=128, chains=16),
-    Case("face_dcgan_digiface64", 5, particles=32, chains=8, most=200),
+    Case("face_dcgan_digiface64", 5, particles=16, chains=4, most=50),
 ]  # fmt: skip
 
 
