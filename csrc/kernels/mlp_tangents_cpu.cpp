@@ -24,6 +24,17 @@ struct Micro {
 template <Isa isa, typename T>
 constexpr int64_t kColumns = Micro<isa>::kVectors * VectorOf<isa, T>::kWidth;
 
+// The last columns of a panel take half a vector where that is enough: on processors that work on
+// a vector of AVX-512 in two steps it takes half the time.
+template <Isa isa>
+constexpr bool kHasHalves = isa == Isa::avx512;
+template <Isa isa, typename T>
+using Half = Vector<kHasHalves<isa> ? Isa::avx2 : isa, T>;
+
+// Columns that are multiplied at least.
+template <Isa isa, typename T>
+constexpr int64_t kGrain = VectorOf<isa, T>::kWidth / (kHasHalves<isa> ? 2 : 1);
+
 // Numbers of packed panels.
 template <typename T>
 constexpr int64_t panel_room = (1 << 18) / static_cast<int64_t>(sizeof(T));
@@ -71,21 +82,28 @@ struct Workspace {
   }
 };
 
-// c = (a panel) * factor for Micro::kRows rows of a and `vectors` vectors of columns.
-template <Isa isa, int vectors, typename T>
+// c = (a panel) * factor for Micro::kRows rows of a and `vectors` vectors of columns, and half a
+// vector where `half` is 1.
+template <Isa isa, int vectors, int half, typename T>
 POLARITY_INLINE void multiply_micro(const T* a, int64_t a_stride, const T* panel, int64_t depth,
                                     const T* factor, T* c, int64_t c_stride) {
   using V = Vector<isa, T>;
+  using H = Half<isa, T>;
   constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
   constexpr int kRows = Micro<isa>::kRows;
-  V sum[kRows][vectors] = {};
+  V sum[kRows][vectors + half] = {};  // the last one stays unused where it is of half a vector
+  H rest[kRows] = {};
   for (int64_t k = 0; k < depth; ++k, panel += kColumns<isa, T>) {
-    V column[vectors];
+    V column[vectors + half];
     for (int v = 0; v < vectors; ++v) {
       column[v] = *reinterpret_cast<const V*>(panel + v * kWidth);
     }
     for (int r = 0; r < kRows; ++r) {
       for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * a_stride + k] * column[v];
+    }
+    if constexpr (half == 1) {
+      const H last = *reinterpret_cast<const H*>(panel + vectors * kWidth);
+      for (int r = 0; r < kRows; ++r) rest[r] += a[r * a_stride + k] * last;
     }
   }
   for (int v = 0; v < vectors; ++v) {
@@ -94,18 +112,38 @@ POLARITY_INLINE void multiply_micro(const T* a, int64_t a_stride, const T* panel
       *reinterpret_cast<V*>(c + r * c_stride + v * kWidth) = sum[r][v] * scale;
     }
   }
-}
-
-template <Isa isa, typename T>
-POLARITY_INLINE void multiply_tile(int64_t vectors, const T* a, int64_t a_stride, const T* panel,
-                                   int64_t depth, const T* factor, T* c, int64_t c_stride) {
-  if constexpr (Micro<isa>::kVectors == 3) {
-    if (vectors == 3) {
-      return multiply_micro<isa, 3>(a, a_stride, panel, depth, factor, c, c_stride);
+  if constexpr (half == 1) {
+    const H scale = *reinterpret_cast<const H*>(factor + vectors * kWidth);
+    for (int r = 0; r < kRows; ++r) {
+      *reinterpret_cast<H*>(c + r * c_stride + vectors * kWidth) = rest[r] * scale;
     }
   }
-  if (vectors == 2) return multiply_micro<isa, 2>(a, a_stride, panel, depth, factor, c, c_stride);
-  multiply_micro<isa, 1>(a, a_stride, panel, depth, factor, c, c_stride);
+}
+
+// The same for `columns` columns, at most kColumns, rounded up to kGrain.
+template <Isa isa, typename T>
+POLARITY_INLINE void multiply_tile(int64_t columns, const T* a, int64_t a_stride, const T* panel,
+                                   int64_t depth, const T* factor, T* c, int64_t c_stride) {
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  if constexpr (kHasHalves<isa>) {
+    const int64_t whole = columns / kWidth, rest = columns % kWidth;
+    if (rest > 0 && rest <= kGrain<isa, T>) {
+      if (whole == 2)
+        return multiply_micro<isa, 2, 1>(a, a_stride, panel, depth, factor, c, c_stride);
+      if (whole == 1)
+        return multiply_micro<isa, 1, 1>(a, a_stride, panel, depth, factor, c, c_stride);
+      return multiply_micro<isa, 0, 1>(a, a_stride, panel, depth, factor, c, c_stride);
+    }
+  }
+  const int64_t vectors = (columns + kWidth - 1) / kWidth;
+  if constexpr (Micro<isa>::kVectors == 3) {
+    if (vectors == 3) {
+      return multiply_micro<isa, 3, 0>(a, a_stride, panel, depth, factor, c, c_stride);
+    }
+  }
+  if (vectors == 2)
+    return multiply_micro<isa, 2, 0>(a, a_stride, panel, depth, factor, c, c_stride);
+  multiply_micro<isa, 1, 0>(a, a_stride, panel, depth, factor, c, c_stride);
 }
 
 // panels[j / columns][k][j % columns] = matrix[inputs[k], outputs[first + j]] for j < count, and
@@ -162,7 +200,6 @@ template <Isa isa, typename T>
 POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, const T* state,
                            int64_t rows, const Units& inputs, const Units& outputs,
                            Workspace<T>& work, T* c, int64_t c_stride, bool scatter) {
-  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
   constexpr int64_t kRows = Micro<isa>::kRows;
   constexpr int64_t kWide = kColumns<isa, T>;
   pack_factor(factor, outputs, work.factor.get());
@@ -171,7 +208,6 @@ POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, cons
       std::max<int64_t>(1, panel_room<T> / (kWide * std::max<int64_t>(1, inputs.count))) * kWide;
   for (int64_t first = 0; first < outputs.count; first += kWide) {
     const int64_t count = std::min(kWide, outputs.count - first);
-    const int64_t vectors = (count + kWidth - 1) / kWidth;
     const int64_t start = first % packed;
     if (start == 0) {
       pack<isa>(matrix, width, inputs, outputs, first, std::min(packed, outputs.count - first),
@@ -181,13 +217,13 @@ POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, cons
     for (int64_t row = 0; row < rows; row += kRows) {
       const T* a = state + row * work.stride;
       const T* scale = work.factor.get() + first;
-      if (!scatter || (outputs.all && count == vectors * kWidth && row + kRows <= rows)) {
-        multiply_tile<isa>(vectors, a, work.stride, panel, inputs.count, scale,
+      if (!scatter || (outputs.all && count % kGrain<isa, T> == 0 && row + kRows <= rows)) {
+        multiply_tile<isa>(count, a, work.stride, panel, inputs.count, scale,
                            c + row * c_stride + first, c_stride);
         continue;
       }
       T* tile = work.tile.get();
-      multiply_tile<isa>(vectors, a, work.stride, panel, inputs.count, scale, tile, kWide);
+      multiply_tile<isa>(count, a, work.stride, panel, inputs.count, scale, tile, kWide);
       for (int64_t r = 0; r < std::min(kRows, rows - row); ++r) {
         T* target = c + (row + r) * c_stride;
         for (int64_t j = 0; j < count; ++j) {

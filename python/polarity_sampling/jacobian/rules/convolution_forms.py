@@ -27,7 +27,7 @@ Form = Callable[[Tensor], Tensor]
 _SAVED = 1.5
 _CHANNELS = 32
 _TILES = 64
-_LARGER_SAVES = 1.3
+_LARGER_SAVES = 1.1
 _TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
 # Fewer output channels than this leave most of a vector register empty.
 _FEW_CHANNELS = 8
