@@ -17,6 +17,7 @@ constexpr int64_t kCacheBytes = 1 << 19;  // of the transformed tiles of a block
 // Channels whose products are added up before they join the others: the rounding of a sum grows
 // with the root of its length, and transforms back to images enlarge it.
 constexpr int64_t kSum = 32;
+
 // Accumulators of the micro-kernel: rows (tiles) by two vectors (channels) fill the registers.
 template <Isa isa>
 constexpr int kRows = isa == Isa::avx512 ? 12 : 6;
@@ -265,6 +266,7 @@ POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int
     if (n + 1 < tiles) {
       locate<count, T>(conv.out, work.unwanted.data(), conv.to,
                        tile_position(conv.to, begin + n + 1, phase), next);
+      // Two cache lines of every pixel, too far apart for the processor to foresee.
       for (int i = 0; i < count * count; ++i) {
         __builtin_prefetch(next[i] + first, 1);
         __builtin_prefetch(next[i] + first + 16, 1);

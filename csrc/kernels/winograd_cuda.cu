@@ -7,7 +7,7 @@ namespace {
 template <typename T, int tile, int step>
 void read(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t number,
           bool transposed, void* stream) {
-  const int grid = device::grid_for(number * shape.depth(), kWinogradBlock);
+  const int64_t grid = device::grid_for(number * shape.depth(), kWinogradBlock);
   auto* kernel =
       transposed ? winograd_tiles_kernel<T, tile, step> : winograd_tiles_kernel<T, tile, tile>;
   device::launch("winograd_tiles", kernel, grid, kWinogradBlock, stream, x, tiles, shape, first,
