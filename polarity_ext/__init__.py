@@ -12,6 +12,7 @@ _C = load_extension()
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.cholesky_qr import cholesky_qr  # noqa: E402
+from polarity_ext.ops.convolve_to_few import convolve_to_few  # noqa: E402
 from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
 from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
@@ -40,6 +41,7 @@ __all__ = [
     "build_info",
     "cholesky",
     "cholesky_qr",
+    "convolve_to_few",
     "floored_log_sum",
     "gaussian",
     "gaussian_product",

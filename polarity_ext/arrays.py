@@ -26,6 +26,7 @@ from polarity_ext.ops.jacobi_singular_values import MAX_SWEEPS
 __all__ = [
     "activation",
     "cholesky",
+    "convolve_to_few",
     "floored_log_sum",
     "gaussian",
     "gaussian_product",
@@ -241,6 +242,31 @@ def upfirdn2d(
     """
     caller = Caller("upfirdn2d", {"x": x, "g": g}, {"out": out}, stream)
     result: A = caller.run(tuple(up), tuple(down), tuple(padding))
+    return result
+
+
+def convolve_to_few(
+    x: A,
+    weight: Any,
+    stride: int,
+    padding: tuple[int, int],
+    size: tuple[int, int],
+    *,
+    out: Any = None,
+    stream: int | None = None,
+) -> A:
+    """A transposed convolution of images to a few channels; see `polarity_ext.convolve_to_few`.
+
+    Args:
+        x: images [N, C, H, W], contiguous or channels last, float32 or float64.
+        weight: [C, O, k, l], contiguous.
+        stride: along both axes.
+        padding: (y, x), as of the transposed convolution.
+        size: (H', W') of the result.
+        out: [N, O, H', W'], contiguous.
+    """
+    caller = Caller("convolve_to_few", {"x": x, "weight": weight}, {"out": out}, stream)
+    result: A = caller.run(stride, tuple(padding), tuple(size))
     return result
 
 

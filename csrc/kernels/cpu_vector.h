@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "cpu_isa.h"
 
@@ -31,5 +32,40 @@ POLARITY_INLINE T lane_sum(const Vector<isa, T>& vector) {
   }
   return lanes[0];
 }
+
+// Lanes a0 b0 a1 b1 ...: of two vectors, the first half of them in a and the second in b.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define POLARITY_SHUFFLES 1
+#endif
+#endif
+#ifdef POLARITY_SHUFFLES
+constexpr int interleaved_lane(int i, int width) { return i % 2 == 0 ? i / 2 : width + i / 2; }
+
+template <typename V, int... i>
+POLARITY_INLINE void interleave_lanes(V& a, V& b, std::integer_sequence<int, i...> /*lanes*/) {
+  constexpr int kWidth = sizeof...(i);
+  const V low = __builtin_shufflevector(a, b, interleaved_lane(i, kWidth)...);
+  b = __builtin_shufflevector(a, b, (interleaved_lane(i, kWidth) + kWidth / 2)...);
+  a = low;
+}
+
+template <Isa isa, typename T>
+POLARITY_INLINE void interleave(Vector<isa, T>& a, Vector<isa, T>& b) {
+  interleave_lanes(a, b, std::make_integer_sequence<int, VectorOf<isa, T>::kWidth>{});
+}
+#else  // GCC before 12
+template <Isa isa, typename T>
+POLARITY_INLINE void interleave(Vector<isa, T>& a, Vector<isa, T>& b) {
+  constexpr int kWidth = VectorOf<isa, T>::kWidth;
+  T lanes[2 * kWidth];
+  for (int i = 0; i < kWidth; ++i) {
+    lanes[2 * i] = a[i];
+    lanes[2 * i + 1] = b[i];
+  }
+  a = *reinterpret_cast<const Vector<isa, T>*>(lanes);
+  b = *reinterpret_cast<const Vector<isa, T>*>(lanes + kWidth);
+}
+#endif
 
 }  // namespace polarity::cpu

@@ -42,6 +42,7 @@ constexpr KernelRow kKernels[] = {
     {"upfirdn2d", "float32 float64"},
     {"linear_tangents", "float32 float64"},
     {"winograd", "float32 float64"},
+    {"convolve_to_few", "float32 float64"},
 };
 
 py::dict build_info() {

@@ -11,8 +11,8 @@ from polarity_sampling.jacobian.rules.convolution_forms import (
     best_form,
     each_pixel,
     from_one_pixel,
-    interleaved,
     library,
+    to_few,
     to_one_pixel,
     turned,
     winograd,
@@ -62,8 +62,8 @@ def test_forms_agree(transposed, pixels, kernel, stride, padding, extra, seed):
 
 def _forms(weight: Tensor, g: Geometry) -> list[Form]:
     forms = [library(weight, g), best_form(weight, g)]
-    if g.transposed:
-        forms.append(interleaved(weight, g))
+    if len(set(g.stride)) == 1 and g.transposed:
+        forms.append(to_few(weight, g))
     if (g.before if g.transposed else g.after) == (1, 1):
         forms.append((from_one_pixel if g.transposed else to_one_pixel)(weight, g))
     if g.maps_pixels(weight):
@@ -76,6 +76,14 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
     return forms
 
 
+def test_to_few_without_a_stride() -> None:
+    weight = torch.randn(3, 64, 3, 5)
+    g = Geometry(False, (1, 1), (1, 2), (1, 1), (0, 0), 1, (9, 8), (9, 8))
+    form, x = best_form(weight, g), torch.randn(2, 64, 9, 8)
+    assert form.__qualname__.startswith("to_few")
+    torch.testing.assert_close(form(x), F.conv2d(x, weight, padding=(1, 2)), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("channels", "pixels", "transposed", "expected"),
     [
@@ -85,7 +93,8 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
         ((512, 256), (8, 8), False, "winograd"),
         ((512, 16), (8, 8), True, "library"),
         ((64, 64), (4, 4), True, "winograd"),
-        ((64, 3), (32, 32), True, "interleaved"),
+        ((64, 3), (32, 32), True, "to_few"),
+        ((64, 3), (32, 32), False, "library"),
         ((100, 512), (1, 1), True, "from_one_pixel"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from polarity_sampling.jacobian.compiled import compiled
 from polarity_sampling.jacobian.rules.convolution import fast_layout
-from polarity_sampling.jacobian.rules.pointwise import Rectifier
+from polarity_sampling.jacobian.rules.pointwise import FEW_CHANNELS, Rectifier
 from torch import Tensor, nn
 
 CHANNELS, SIZE = 6, 7
@@ -105,14 +105,18 @@ def test_slopes_times_numbers_of_each_channel_are_numbers():
     torch.testing.assert_close(ps.jacobian(module, z) @ V, expected)
 
 
-@pytest.mark.parametrize("shape", [(2, 9), (2, 3, 4, 5)])
-def test_bits_are_applied_in_place(shape):
+@pytest.mark.parametrize(
+    ("shape", "last"), [((2, 9), False), ((2, 3, 4, 5), False), ((2, FEW_CHANNELS + 1, 4, 5), True)]
+)
+def test_bits_are_applied_in_place(shape, last):
+    """To images as convolutions leave them: with few channels first, with more last."""
     z = torch.randn(2, math.prod(shape[1:]))
     module = nn.Sequential(nn.Tanh(), nn.Unflatten(1, shape[1:]), nn.ReLU())
     links = compiled(ps.Generator(module, z.shape[1]), z, None).links
     (stage,) = (link.stage for link in links if isinstance(link.stage, Rectifier))
     _, residual = stage.primal(torch.relu, (z.view(shape),), {})
-    t = fast_layout(torch.randn(3 * shape[0], *shape[1:])).unflatten(0, (3, shape[0]))
+    t = torch.randn(3 * shape[0], *shape[1:])
+    t = (fast_layout(t) if last else t).unflatten(0, (3, shape[0]))
     expected = t * (z.view(shape) > 0)
     (kept,) = stage.push(residual, (t,), False)
     assert torch.equal(kept, expected)

@@ -34,6 +34,7 @@ SCHEMAS = (
     "mask_tangents",
     "mask_tangents_",
     "winograd",
+    "convolve_to_few",
 )
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")

@@ -7,6 +7,7 @@ the benchmark (``python -m benchmarks.kernels``). A new op is a new file here an
 from tests.ops.cases.activation import ACTIVATION
 from tests.ops.cases.case import Case, Op
 from tests.ops.cases.cholesky import CHOLESKY
+from tests.ops.cases.convolve_to_few import CONVOLVE_TO_FEW
 from tests.ops.cases.floored_log_sum import FLOORED_LOG_SUM
 from tests.ops.cases.gaussian_product import GAUSSIAN_PRODUCT
 from tests.ops.cases.gram import GRAM
@@ -54,6 +55,7 @@ OPS = {
         UPFIRDN2D,
         LINEAR_TANGENTS,
         WINOGRAD,
+        CONVOLVE_TO_FEW,
         RECTIFY,
         MASK_TANGENTS,
         MASK_TANGENTS_IN_PLACE,

@@ -2,9 +2,8 @@
 
 Images are [N, C, *], with their channels last in memory where there are two dimensions. On a CPU with
 AVX-512, as a share of the speed of a matrix product of size 1024: the library reaches 0.9 to 1.1 from 8x8
-pixels on; transposed with 3 channels left, it reaches 0.15 and `interleaved` 0.33; from pixels to pixels of
-3 channels it takes twice the time of `each_pixel`.
-`winograd` beside the library: `python -m benchmarks.kernels --op winograd`.
+pixels on; from pixels to pixels of 3 channels it takes twice the time of `each_pixel`.
+`winograd` and `to_few` beside the library: `python -m benchmarks.kernels --op winograd convolve_to_few`.
 """
 
 import math
@@ -16,21 +15,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import polarity_ext
-from polarity_sampling.jacobian.rules.pointwise import COMPILED
+from polarity_sampling.jacobian.rules.pointwise import COMPILED, FEW_CHANNELS
 
 aten = torch.ops.aten
 
 Form = Callable[[Tensor], Tensor]
 
-# Winograd's filtering: so many times fewer multiplications, so many channels on both sides, and so many
-# tiles of all images that they fill its blocks. Larger tiles where they save so much more.
-_SAVED = 1.5
+# Winograd's filtering: so many times fewer multiplications (in float64 the library is slow), so many channels
+# on both sides, and so many tiles of all images that they fill its blocks. Larger tiles where they save so
+# much more.
+_SAVED = {torch.float32: 1.5, torch.float64: 1.0}
 _CHANNELS = 32
-_TILES = 64
-_LARGER_SAVES = 1.1
+_TILES = {torch.float32: 64, torch.float64: 8}
+_LARGER_SAVES = {torch.float32: 1.1, torch.float64: 1.5}
 _TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
-# Fewer output channels than this leave most of a vector register empty.
-_FEW_CHANNELS = 8
+# Of output channels, at most: as pixels are mapped one by one, and in larger kernels.
+_FEW_OF_PIXELS = 8
+_FEW_CHANNELS = {torch.float32: FEW_CHANNELS, torch.float64: 31}
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,21 @@ def best_form(weight: Tensor, g: Geometry) -> Form:
     small = g.before if g.transposed else g.after
     if small == (1, 1):
         return from_one_pixel(weight, g) if g.transposed else to_one_pixel(weight, g)
-    few = weight.shape[1 if g.transposed else 0] <= _FEW_CHANNELS
-    if few and g.maps_pixels(weight):
+    if weight.shape[1 if g.transposed else 0] <= _FEW_OF_PIXELS and g.maps_pixels(weight):
         return each_pixel(weight, g)
     tile = winograd_tile(weight, g)
     if tile is not None:
         return winograd_of_many(weight, g, tile)
-    if g.transposed and few and max(g.stride) > 1:
-        return interleaved(weight, g)
-    return library(weight, g)
+    return to_few(weight, g) if _has_few(weight, g) else library(weight, g)
+
+
+def _has_few(weight: Tensor, g: Geometry) -> bool:
+    """Whether its output channels are so few that the library leaves registers empty."""
+    if weight.shape[1 if g.transposed else 0] > _FEW_CHANNELS.get(weight.dtype, 0):
+        return False
+    if g.transposed:
+        return len(set(g.stride)) == 1
+    return set(g.stride) == {1} and all(p < k for p, k in zip(g.padding, weight.shape[2:], strict=True))
 
 
 def _plain(weight: Tensor, g: Geometry) -> bool:
@@ -123,13 +130,13 @@ def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
     if not known or small == (1, 1) or min(weight.shape[:2]) < _CHANNELS or weight.dtype not in COMPILED:
         return None
     if weight.dtype == torch.float64:  # weights of larger tiles would take many times the memory
-        known = tuple(tile for tile in known if tile == 4)
+        known = tuple(tile for tile in known if tile <= 5)
     weight, g = turned(weight, g)
-    best: int | None = None
+    best, wanted = None, _SAVED[weight.dtype]
     for tile in known:
         saved = _saved(weight, g, tile)
-        if saved >= (_SAVED if best is None else max(_SAVED, _LARGER_SAVES * _saved(weight, g, best))):
-            best = tile
+        if saved >= wanted:
+            best, wanted = tile, saved * _LARGER_SAVES[weight.dtype]
     return best
 
 
@@ -172,8 +179,8 @@ def winograd_of_many(weight: Tensor, g: Geometry, tile: int) -> Form:
     """By Winograd's filtering where there are tiles enough for it."""
     few = library(weight, g)
     weight, g = turned(weight, g)
-    many, tiles = winograd(weight, g, tile), _tiles(weight, g, tile)
-    return lambda x: (few if x.shape[0] * tiles < _TILES else many)(x)
+    many, tiles, enough = winograd(weight, g, tile), _tiles(weight, g, tile), _TILES[weight.dtype]
+    return lambda x: (few if x.shape[0] * tiles < enough else many)(x)
 
 
 def winograd(weight: Tensor, g: Geometry, tile: int = 4) -> Form:
@@ -229,26 +236,13 @@ def to_one_pixel(weight: Tensor, g: Geometry) -> Form:
     return form
 
 
-def interleaved(weight: Tensor, g: Geometry) -> Form:
-    """Transposed with few channels left: the pixels between two strides as further channels."""
-    channels, out_channels, *kernel = weight.shape
-    down, right = g.stride
-    tiles = [-(-k // s) for k, s in zip(kernel, g.stride, strict=True)]
-    # Tap s q + r of the kernel makes pixel r between strides from the input q steps back.
-    padded = F.pad(weight, (0, tiles[1] * right - kernel[1], 0, tiles[0] * down - kernel[0]))
-    taps = padded.view(channels, out_channels, tiles[0], down, tiles[1], right).flip(2, 4)
-    kernels = taps.permute(1, 3, 5, 0, 2, 4).reshape(-1, channels, *tiles)
-    kernels = kernels.contiguous(memory_format=torch.channels_last)
-    reach = [g.padding[dim] + g.after[dim] for dim in (0, 1)]
-
-    def form(x: Tensor) -> Tensor:
-        found = F.conv2d(x, kernels, padding=(tiles[0] - 1, tiles[1] - 1))
-        height, width = found.shape[2:]
-        blocks = found.view(-1, out_channels, down, right, height, width).permute(0, 1, 4, 2, 5, 3)
-        whole = blocks.reshape(-1, out_channels, height * down, width * right)
-        missing = [max(0, reach[0] - whole.shape[2]), max(0, reach[1] - whole.shape[3])]
-        if any(missing):
-            whole = F.pad(whole, (0, missing[1], 0, missing[0]))
-        return whole[:, :, g.padding[0] : reach[0], g.padding[1] : reach[1]]
-
-    return form
+def to_few(weight: Tensor, g: Geometry) -> Form:
+    """To few channels, transposed or without a stride (`polarity_ext.convolve_to_few`)."""
+    padding = g.padding
+    if not g.transposed:
+        padding = tuple(k - 1 - p for k, p in zip(weight.shape[2:], g.padding, strict=True))
+        weight = weight.flip(2, 3).transpose(0, 1)
+    weight = weight.contiguous()
+    return lambda x: polarity_ext.convolve_to_few(
+        x, weight, size=g.after, stride=g.stride[0], padding=padding
+    )

@@ -17,6 +17,8 @@ aten = torch.ops.aten
 
 # What the hand-written ops compute in.
 COMPILED = (torch.float32, torch.float64)
+# Convolutions to so many channels at most leave them first in memory; others leave them last.
+FEW_CHANNELS = 12
 
 Factor = Tensor | float
 """A derivative, broadcast to the shape of the output."""
@@ -208,6 +210,7 @@ class Rectifier(Pointwise):
         super().__init__(call, lambda args, kwargs, out: ())
         self._slope, self._dtype = slope, call.out.dtype
         self._slopes = (slope, 1.0)
+        self._channels_last = len(self.shape) == 4 and self.shape[1] > FEW_CHANNELS
 
     def scaled(self, factor: float) -> "Rectifier":
         """With a scale before it or behind it."""
@@ -216,8 +219,8 @@ class Rectifier(Pointwise):
         return stage
 
     def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
-        value, bits = polarity_ext.rectify(_in_memory(args[0], 0), self._slope)
-        return _from_memory(value, 0), (bits,)
+        value, bits = polarity_ext.rectify(self._in_memory(args[0]), self._slope)
+        return self._from_memory(value), (bits,)
 
     def dense(self, residual: Residual) -> Tensor:
         (bits,) = residual
@@ -234,20 +237,18 @@ class Rectifier(Pointwise):
 
     def _masked(self, t: Tensor, bits: Tensor, owned: bool) -> Tensor:
         full = t.expand(-1, *self.shape)
-        ordered = _in_memory(full, 1)
+        ordered = self._in_memory(full)
         if owned and is_dense(t) and t.shape == full.shape and ordered[0].is_contiguous():
             polarity_ext.mask_tangents_(ordered, bits, *self._slopes)
             return t
-        return _from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes), 1)
+        return self._from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes))
 
+    def _in_memory(self, t: Tensor) -> Tensor:
+        """The dimensions in the order that bits have, which is that of images in memory."""
+        return t.movedim(-3, -1) if self._channels_last else t
 
-def _in_memory(t: Tensor, batch: int) -> Tensor:
-    """The dimensions in the order that bits have: images with their channels last."""
-    return t.movedim(batch + 1, -1) if t.ndim == batch + 4 else t
-
-
-def _from_memory(t: Tensor, batch: int) -> Tensor:
-    return t.movedim(-1, batch + 1) if t.ndim == batch + 4 else t
+    def _from_memory(self, t: Tensor) -> Tensor:
+        return t.movedim(-1, -3) if self._channels_last else t
 
 
 def _activation(op: torch._ops.OpOverload, kind: Callable[[Call], tuple[str, float | None] | None]) -> None:

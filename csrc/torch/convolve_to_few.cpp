@@ -1,0 +1,84 @@
+#include "../kernels/convolve_to_few.h"
+
+#include <vector>
+
+#include "check.h"
+#include "fir_layout.h"
+
+namespace polarity {
+namespace {
+
+using Pair = std::vector<int64_t>;  // y, x
+
+struct Operands {
+  Tensor x, weight, out;
+  FewShape shape;
+};
+
+Operands prepare(const Tensor& x_in, const Tensor& weight, int64_t stride, const Pair& padding,
+                 const Pair& size) {
+  check_floating(x_in, "convolve_to_few", "x");
+  check_same(x_in, "x", weight, "weight", "convolve_to_few");
+  STD_TORCH_CHECK(x_in.dim() == 4 && weight.dim() == 4 && weight.size(0) == x_in.size(1) &&
+                      weight.size(2) * weight.size(3) > 0,
+                  "convolve_to_few: x must be [N, C, H, W] and weight [C, O, k, l], got x ",
+                  shape_of(x_in), " and weight ", shape_of(weight));
+  STD_TORCH_CHECK(stride >= 1, "convolve_to_few: stride must be at least 1, got ", stride);
+  STD_TORCH_CHECK(padding.size() == 2 && size.size() == 2,
+                  "convolve_to_few: padding and size must be (y, x)");
+  for (int axis = 0; axis < 2; ++axis) {
+    STD_TORCH_CHECK(padding[axis] >= 0 && size[axis] >= 0,
+                    "convolve_to_few: padding and size must not be negative, got padding ",
+                    padding[axis], " and size ", size[axis]);
+  }
+  const bool last = is_channels_last(x_in);
+  const Tensor x = last ? x_in : torch::stable::contiguous(x_in);
+  const int64_t sizes[] = {x.size(0), weight.size(1), size[0], size[1]};
+  return {x,
+          torch::stable::contiguous(weight),
+          torch::stable::new_empty(x, {sizes, 4}),
+          {x.size(0),
+           x.size(1),
+           weight.size(1),
+           stride,
+           last,
+           {x.size(2), size[0], weight.size(2), padding[0]},
+           {x.size(3), size[1], weight.size(3), padding[1]}}};
+}
+
+Tensor convolve_to_few_cpu(const Tensor& x, const Tensor& weight, int64_t stride,
+                           const Pair& padding, const Pair& size) {
+  const Operands ready = prepare(x, weight, stride, padding, size);
+  for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    cpu::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out),
+                            ready.shape);
+  });
+  return ready.out;
+}
+
+#ifdef POLARITY_WITH_CUDA
+Tensor convolve_to_few_cuda(const Tensor& x, const Tensor& weight, int64_t stride,
+                            const Pair& padding, const Pair& size) {
+  const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
+  const Operands ready = prepare(x, weight, stride, padding, size);
+  for_type(x, [&](auto zero) {
+    using T = decltype(zero);
+    cuda::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out),
+                             ready.shape, current_cuda_stream(x.get_device_index()));
+  });
+  return ready.out;
+}
+#endif
+
+}  // namespace
+}  // namespace polarity
+
+STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {
+  m.impl("convolve_to_few", TORCH_BOX(&polarity::convolve_to_few_cpu));
+}
+#ifdef POLARITY_WITH_CUDA
+STABLE_TORCH_LIBRARY_IMPL(polarity, CUDA, m) {
+  m.impl("convolve_to_few", TORCH_BOX(&polarity::convolve_to_few_cuda));
+}
+#endif
