@@ -10,6 +10,7 @@ from polarity_sampling.jacobian.rules.convolution_forms import (
     Geometry,
     best_form,
     each_pixel,
+    fast_layout,
     from_one_pixel,
     library,
     to_few,
@@ -24,6 +25,7 @@ size = st.integers(1, 5)
 
 @given(
     transposed=st.booleans(),
+    channels=st.tuples(st.sampled_from([1, 3]), st.sampled_from([1, 4])),
     pixels=st.tuples(size, size),
     kernel=st.tuples(size, size),
     stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -31,7 +33,7 @@ size = st.integers(1, 5)
     extra=st.tuples(st.integers(0, 1), st.integers(0, 1)),
     seed=st.integers(0, 2**31),
 )
-def test_forms_agree(transposed, pixels, kernel, stride, padding, extra, seed):
+def test_forms_agree(transposed, channels, pixels, kernel, stride, padding, extra, seed):
     gen = torch.Generator().manual_seed(seed)
     extra = extra if transposed and all(e < s for e, s in zip(extra, stride, strict=True)) else (0, 0)
     # No empty results, which torch refuses itself.
@@ -40,8 +42,9 @@ def test_forms_agree(transposed, pixels, kernel, stride, padding, extra, seed):
         for n, s, p, k, e in zip(pixels, stride, padding, kernel, extra, strict=True)
     ]
     assume(min(ends) >= 1)
-    x = torch.randn(2, 3, *pixels, generator=gen, dtype=torch.float64)
-    weight = torch.randn(*((3, 4) if transposed else (4, 3)), *kernel, generator=gen, dtype=torch.float64)
+    x = torch.randn(2, channels[0], *pixels, generator=gen, dtype=torch.float64)
+    sides = channels if transposed else channels[::-1]
+    weight = torch.randn(*sides, *kernel, generator=gen, dtype=torch.float64)
 
     def convolve(x: Tensor) -> Tensor:
         if transposed:
@@ -74,6 +77,12 @@ def _forms(weight: Tensor, g: Geometry) -> list[Form]:
             forms.append(winograd(weight, g, tile))
             forms.append(winograd(*turned(weight, g), tile))
     return forms
+
+
+def test_of_one_channel_the_library_too_leaves_channels_last() -> None:
+    weight = torch.randn(5, 1, 4, 4)
+    g = Geometry(False, (2, 2), (1, 1), (1, 1), (0, 0), 1, (8, 8), (4, 4))
+    assert library(fast_layout(weight), g)(torch.randn(2, 1, 8, 8)).stride(1) == 1
 
 
 def test_to_few_without_a_stride() -> None:

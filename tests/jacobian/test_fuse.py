@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from polarity_sampling.jacobian.compiled import compiled
-from polarity_sampling.jacobian.rules.convolution import fast_layout
+from polarity_sampling.jacobian.rules.convolution_forms import fast_layout
 from polarity_sampling.jacobian.rules.pointwise import FEW_CHANNELS, Rectifier
 from torch import Tensor, nn
 

@@ -14,6 +14,7 @@ from polarity_sampling.jacobian.rules.convolution_forms import (
     Form,
     Geometry,
     best_form,
+    fast_layout,
     form_bytes,
     library,
 )
@@ -294,11 +295,6 @@ class Convolution(Stage):
             return result
         result = weight.unflatten(0, (groups, probes, -1)).transpose(0, 1).flatten(1, 2)
         return result
-
-
-def fast_layout(t: Tensor) -> Tensor:
-    """Images with their channels last; the layout of a weight decides that of the output."""
-    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
 def _rounded(form: Form, dtype: torch.dtype) -> Form:

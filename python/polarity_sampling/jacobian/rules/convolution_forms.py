@@ -108,10 +108,19 @@ def form_bytes(weight: Tensor, g: Geometry) -> int:
     )
 
 
+def fast_layout(t: Tensor) -> Tensor:
+    """Images with their channels last; the layout of a weight decides that of the output."""
+    if t.ndim != 4:
+        return t
+    t = t.contiguous(memory_format=torch.channels_last)
+    # One channel is first and last, and the library takes it for first unless its stride says otherwise.
+    return t.as_strided(t.shape, (t.shape[2] * t.shape[3], 1, t.shape[3], 1)) if t.shape[1] == 1 else t
+
+
 def library(weight: Tensor, g: Geometry) -> Form:
     def form(x: Tensor) -> Tensor:
-        if x.ndim == 4 and x.device.type == "cpu":  # else the result may have its channels first again
-            x = x.contiguous(memory_format=torch.channels_last)
+        if x.device.type == "cpu":  # else the result may have its channels first again
+            x = fast_layout(x)
         out: Tensor = aten.convolution(
             x, weight, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups
         )
