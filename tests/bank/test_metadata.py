@@ -21,6 +21,7 @@ metadata = st.builds(
     model=text,
     weight_hash=st.none() | text,
     latent_dim=count,
+    directions=count,
     base=law,
     law=law,
     num_classes=st.none() | count,
@@ -49,7 +50,7 @@ def test_json_round_trip(metadata: BankMetadata) -> None:
     assert back.differences(metadata) == []
 
 
-INFORMATIVE = {"model", "n", "top_k_auto", "created", "environments"}
+INFORMATIVE = {"model", "directions", "n", "top_k_auto", "created", "environments"}
 
 
 @given(metadata, metadata)
@@ -79,6 +80,14 @@ def bank(built: Path, tmp_path: Path) -> Path:
 def edit(bank: Path, **change: object) -> None:
     path = bank / "metadata.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def test_a_bank_that_does_not_say_how_many_directions_counts_all(bank: Path) -> None:
+    path = bank / "metadata.json"
+    data = json.loads(path.read_text())
+    assert data.pop("directions") == 4
+    path.write_text(json.dumps(data))
+    assert ps.Bank.open(bank).directions == 4
 
 
 def test_newer_format_is_refused_by_name(bank: Path, mlp: ps.Generator) -> None:

@@ -107,9 +107,10 @@ def test_labels_are_independent_of_latents_and_follow_the_prior() -> None:
 
 def make_metadata(seed: int, prior: tuple[float, ...]) -> BankMetadata:
     return BankMetadata(
-        model="", weight_hash="", latent_dim=1, base=ps.Normal(), law=ps.Normal(), num_classes=len(prior),
-        class_prior=prior, seed=seed, n=1, top_k=1, top_k_auto=False, tol=0.01, batch_size=1, shard_rows=1,
-        store_latents=False, memory=1, origin="build", created="", environments=(),
+        model="", weight_hash="", latent_dim=1, directions=1, base=ps.Normal(), law=ps.Normal(),
+        num_classes=len(prior), class_prior=prior, seed=seed, n=1, top_k=1, top_k_auto=False, tol=0.01,
+        batch_size=1, shard_rows=1, store_latents=False, memory=1, origin="build", created="",
+        environments=(),
     )  # fmt: skip
 
 

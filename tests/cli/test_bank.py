@@ -127,7 +127,7 @@ def test_info_leaves_out_what_is_flagged(polarity: Polarity, folder: Path) -> No
     """A generator of rank 2 in R^4: at top_k=4 every row is flagged."""
     (folder / "flat.py").write_text(
         "import torch\nfrom torch import nn\n\n\ndef make():\n    torch.manual_seed(1)\n"
-        "    return nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 6))\n"
+        "    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2), nn.Linear(2, 6))\n"
     )
     assert (
         polarity("bank", "build", "-m", "flat.py:make", "-o", "b", "-n", 32, "--top-k", "all").exit_code == 0

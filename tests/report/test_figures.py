@@ -119,7 +119,7 @@ def test_effective_sizes(bank: ps.Bank, tmp_path: Path) -> None:
 
 def test_effective_sizes_leave_out_what_is_flagged(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    flat = nn.Sequential(nn.Linear(4, 2), nn.Linear(2, 6))  # rank 2
+    flat = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 2), nn.Linear(2, 6))  # rank 2
     bank = ps.Bank.build(flat, 64, top_k=None, batch_size=64, shard_rows=64, progress=False)
     legend = ess_figure(bank, [1, 2, 3, 4], 2, 16).axes[0].get_legend()
     assert legend is not None

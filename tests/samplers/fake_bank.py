@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from polarity_sampling.laws import Law, Normal
+from polarity_sampling.laws import Law, Normal, Sphere
 from torch import Tensor
 
 
@@ -25,6 +25,7 @@ class FakeBank:
         self.base = base or Normal()
         self.law = law or self.base
         self.latent_dim = latent_dim or self.singular_values.shape[1]
+        self.directions = self.latent_dim - isinstance(self.base, Sphere)
         self.labels = None if labels is None else torch.as_tensor(np.asarray(labels), dtype=torch.int64)
         self.num_classes = num_classes
         self.floor = floor

@@ -115,6 +115,20 @@ def test_the_published_target_can_be_asked_for_on_a_proposal_bank():
     torch.testing.assert_close(tilted, expected / expected.sum())
 
 
+def test_a_generator_that_sees_some_directions_is_said():
+    """Two of three, and both are taken: uniform latents are not uniform in these."""
+    uniform = log_normal_bank(200, 2, latent_dim=3, law=Ball(2.0))
+    normal = log_normal_bank(200, 2, latent_dim=3)
+    uniform.directions = normal.directions = 2
+    with pytest.warns(PolarityWarning, match="sees 2 of 3 latent directions") as caught:
+        MagnetSampler(uniform)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MagnetSampler(normal)
+
+
 def test_leading_directions_only_is_said_once_per_sampler():
     bank = log_normal_bank(200, 3, scale=0.1)
     with pytest.warns(PolarityWarning, match="top_k=2 of 3 latent directions") as caught:

@@ -71,7 +71,7 @@ def test_nothing_above_the_promised_floor_is_flagged():
 
 
 def test_exact_rank_deficiency():
-    module = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 12)).eval()
+    module = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 4), nn.Linear(4, 12)).eval()
     lv = ps.log_volume(module, torch.randn(5, 6), top_k=None)
     assert (lv.rank == 4).all()
     assert torch.isinf(lv.error).all()
@@ -80,7 +80,8 @@ def test_exact_rank_deficiency():
 
 
 def test_fewer_outputs_than_latent_coordinates():
-    lv = ps.log_volume(nn.Linear(5, 3), torch.randn(2, 5), top_k=None)
+    module = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
+    lv = ps.log_volume(module, torch.randn(2, 5), top_k=None)
     assert (lv.rank == 3).all()
     assert torch.isinf(lv.error).all()
     assert lv.singular_values.shape == (2, 5)

@@ -21,7 +21,8 @@ def counted(monkeypatch):
 def test_sees_the_rank(monkeypatch):
     torch.manual_seed(0)
     calls = counted(monkeypatch)
-    g = ps.Generator(nn.Sequential(nn.Linear(9, 5), nn.LeakyReLU(0.2), nn.Linear(5, 30)).eval())
+    layers = nn.Linear(9, 40), nn.LeakyReLU(0.2), nn.Linear(40, 5), nn.LeakyReLU(0.2), nn.Linear(5, 30)
+    g = ps.Generator(nn.Sequential(*layers).eval())
     assert ps.volume.auto_top_k(g) == 5
     assert calls == []
 

@@ -199,6 +199,11 @@ class Bank:
         return self._metadata.latent_dim
 
     @property
+    def directions(self) -> int:
+        """n, the singular values of a latent that are not zero by construction; see `ps.log_volume`."""
+        return self._metadata.directions
+
+    @property
     def top_k(self) -> int:
         """Stored singular values per row."""
         return self._metadata.top_k

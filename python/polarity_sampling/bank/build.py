@@ -24,7 +24,7 @@ from polarity_sampling.jacobian import jacobian
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import auto_top_k
-from polarity_sampling.volume.latents import directions
+from polarity_sampling.volume.latents import directions, why_no_more
 from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
 
 # Batches are computed whole: a larger one would make small banks, and resuming, dearer than need be.
@@ -94,11 +94,14 @@ def settle(
     elif top_k == "auto":
         top_k = 0
     elif not isinstance(top_k, int) or not 1 <= top_k <= most:
-        raise ValueError(f'top_k={top_k!r}: expected "auto", None (all) or 1 to {most}')
+        raise ValueError(
+            f'top_k={top_k!r}: expected "auto", None (all) or 1 to {most}{why_no_more(generator)}'
+        )
     return BankMetadata(
         model=generator.name,
         weight_hash=generator.weight_hash(),
         latent_dim=generator.latent_dim,
+        directions=most,
         base=generator.base,
         law=generator.base if proposal is None else Law.of(proposal),
         num_classes=generator.num_classes,

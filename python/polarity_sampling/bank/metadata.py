@@ -15,7 +15,7 @@ import torch
 
 from polarity_sampling.bank.files import storage_errors, write_atomically
 from polarity_sampling.errors import BankError
-from polarity_sampling.laws import Law
+from polarity_sampling.laws import Law, Sphere
 
 FORMAT = 1
 FILE = "metadata.json"
@@ -56,6 +56,7 @@ class BankMetadata:
         model: name of the generator (informative; the identity is weight_hash).
         weight_hash: SHA-256 of the generator, None for an import made without one.
         latent_dim: K.
+        directions: n, the singular values of a latent that are not zero by construction (informative).
         base: the generator's own latent law.
         law: what the rows were drawn from: the proposal, or base.
         num_classes: classes of a conditional generator, else None.
@@ -78,6 +79,7 @@ class BankMetadata:
     model: str
     weight_hash: str | None
     latent_dim: int
+    directions: int
     base: Law
     law: Law
     num_classes: int | None
@@ -124,14 +126,17 @@ class BankMetadata:
     @staticmethod
     def from_json(data: dict[str, Any]) -> BankMetadata:
         """Inverse of to_json. Raises KeyError, TypeError or ValueError when it is not one's output."""
-        for name in ("format", "latent_dim", "seed", "n", "top_k", "batch_size", "shard_rows"):
+        base = Law.from_json(data["base"])
+        # Banks of earlier versions count them as if every generator saw all of R^K.
+        data = {"directions": data["latent_dim"] - isinstance(base, Sphere)} | data
+        for name in ("format", "latent_dim", "directions", "seed", "n", "top_k", "batch_size", "shard_rows"):
             if type(data[name]) is not int:
                 raise TypeError(f"{name} is {data[name]!r}, expected an integer")
         prior = data["class_prior"]
         return BankMetadata(
             **data
             | {
-                "base": Law.from_json(data["base"]),
+                "base": base,
                 "law": Law.from_json(data["law"]),
                 "class_prior": None if prior is None else tuple(prior),
                 "environments": tuple(Environment(**environment) for environment in data["environments"]),

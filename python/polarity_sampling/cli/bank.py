@@ -84,7 +84,7 @@ def build(
         max_seconds=max_seconds,
     )
     flagged = int(bank.log_volume()[1].isinf().sum())
-    say(f"{out}: {len(bank):,} rows, top_k={bank.top_k} of {bank.latent_dim}, {flagged} flagged")
+    say(f"{out}: {len(bank):,} rows, top_k={bank.top_k} of {bank.directions}, {flagged} flagged")
     say(f"next: polarity bank info {out}")
 
 
@@ -112,7 +112,7 @@ def import_npz(
 
     generator = None if model is None else load_spec(model)
     bank = Bank.import_npz(npz, generator, out, base=parse_law(base), name=name)
-    say(f"{out}: {len(bank):,} rows, top_k={bank.top_k} of {bank.latent_dim}")
+    say(f"{out}: {len(bank):,} rows, top_k={bank.top_k} of {bank.directions}")
 
 
 @app.command("export", cls=Command)

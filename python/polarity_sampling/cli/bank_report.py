@@ -35,7 +35,7 @@ def _settings(metadata: BankMetadata, rows: str) -> None:
     places = len(metadata.environments)
     changed = f"; {places} environments, see metadata.json" if places > 1 else ""
     how = f"tol {metadata.tol:g}" if metadata.origin == "build" else "imported"
-    top_k = f"{metadata.top_k} of {metadata.latent_dim}" + (" (auto)" if metadata.top_k_auto else "")
+    top_k = f"{metadata.top_k} of {metadata.directions}" + (" (auto)" if metadata.top_k_auto else "")
     facts = {
         "rows": rows,
         "model": metadata.model,

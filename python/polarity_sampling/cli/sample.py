@@ -179,7 +179,7 @@ def _show(diagnostics: BankDiagnostics, bank: Bank, sampler: PolaritySampler) ->
     shape = "not to be had" if math.isnan(k) else f"{k:.2f} ({verdict})"
     rows = {
         "draws": f"{diagnostics.n:,} of {len(bank):,} rows, rho={sampler.rho:.3g}, top_k={sampler.top_k} of "
-        f"{bank.latent_dim}",
+        f"{bank.directions}",
         "ESS": f"{diagnostics.ess:,.1f} rows",
         "largest weight": f"{diagnostics.max_weight:.2%}",
         "Pareto k": shape,

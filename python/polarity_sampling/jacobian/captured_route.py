@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.compiled import NotCapturedError, compiled, first_sentence
+from polarity_sampling.jacobian.compiled import NotCapturedError, compiled, in_float64
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
@@ -117,7 +117,7 @@ class CapturedRoute:
         cuda_graph: bool = False,
         primal: Primal = "working",
     ) -> None:
-        twin = _in_float64(generator) if primal == "float64" and z.dtype != torch.float64 else None
+        twin = in_float64(generator) if primal == "float64" and z.dtype != torch.float64 else None
         self._cuda_graph = cuda_graph
         self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
         found = footprint(generator, z, label)
@@ -209,15 +209,6 @@ class CapturedRoute:
         parts = -(-count // size)
         for i in range(parts):
             yield slice(i * count // parts, (i + 1) * count // parts)
-
-
-def _in_float64(generator: Generator) -> Generator:
-    try:
-        return generator.in_dtype(torch.float64)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError) as error:  # a module may hold what cannot be copied
-        raise NotCapturedError(f"it cannot be copied to float64: {first_sentence(error)}") from error
 
 
 def _same_stages(program: Lowered, double: Lowered) -> Lowered:

@@ -160,6 +160,16 @@ def _verify_derivative(
         raise NotCapturedError("forward and reverse derivatives of its operations disagree")
 
 
+def in_float64(generator: Generator) -> Generator:
+    """Its copy in float64; NotCapturedError where there is none."""
+    try:
+        return generator.in_dtype(torch.float64)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:  # a module may hold what cannot be copied
+        raise NotCapturedError(f"it cannot be copied to float64: {first_sentence(error)}") from error
+
+
 def first_sentence(error: Exception) -> str:
     """What an exception of torch says, without its advice."""
     return str(error).strip().split("\n")[0].split(". ")[0]

@@ -25,6 +25,8 @@ class Footprint:
     """Of samples."""
     widest: int
     """Bytes of the widest intermediate of one latent."""
+    narrowest: int
+    """Numbers in the narrowest one."""
 
     @property
     def bytes_per_tangent(self) -> int:
@@ -33,11 +35,11 @@ class Footprint:
 
 
 class _OutputSizes(TorchDispatchMode):
-    """Records the bytes of every tensor that an operation returns, in order."""
+    """Records how many numbers every tensor has that an operation returns, and the bytes of one; in order."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.bytes: list[int] = []
+        self.found: list[tuple[int, int]] = []
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -45,7 +47,7 @@ class _OutputSizes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for leaf in out if isinstance(out, tuple | list) else (out,):
             if isinstance(leaf, Tensor):
-                self.bytes.append(math.prod(leaf.shape) * leaf.element_size())
+                self.found.append((math.prod(leaf.shape), leaf.element_size()))
         return out
 
 
@@ -63,8 +65,10 @@ def footprint(generator: Generator, z: Tensor, label: Tensor | None) -> Footprin
         _run(generator, z, label, 1, one)
         samples = _run(generator, z, label, 2, two)
         # What grows with the batch is an activation; what does not is a view or product of weights.
-        widest = max((b - a for a, b in zip(one.bytes, two.bytes, strict=False)), default=0)
-        kept = (version, z.dtype, Footprint(samples.shape[1], samples.dtype, max(1, widest)))
+        pairs = zip(one.found, two.found, strict=False)
+        grown = [(b[0] - a[0], b[1]) for a, b in pairs if b[0] > a[0]] or [(1, 1)]
+        widest, narrowest = max(count * size for count, size in grown), min(count for count, _ in grown)
+        kept = (version, z.dtype, Footprint(samples.shape[1], samples.dtype, widest, narrowest))
         _known[generator.module] = kept
     return kept[2]
 

@@ -67,7 +67,8 @@ class Lowered:
                     outputs = tuple(slots[out] for out in call.outputs[: stage.outputs])
                     links.append(Link(stage, inputs, outputs, (len(links),), (_name(call),)))
                     nodes.append(node)
-        self._stages = [link.stage for link in links]
+        self.unfused = links
+        """One link for every operator with a tangent, before neighbours were made one."""
         self.residual_bytes = 0
         """Of what `primal` keeps for the links, once it was run."""
         self._instructions = _primal_plan(captured, used, constants, nodes)
@@ -76,8 +77,9 @@ class Lowered:
         self._constants = {node: value for node, value in constants.items() if node in needed}
         self.links: list[Link] = []
         if not self.constant:
-            shapes = self._shapes = _shapes(slots)
+            shapes = self.shapes = _shapes(slots)
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
+            self.ends = ends
             self.links = gather_perceptrons(fuse(links, ends[1]), ends[1])
             itemsize = self._itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
@@ -85,12 +87,12 @@ class Lowered:
 
     def bytes_of(self, slots: Sequence[int]) -> int:
         """Of the tangents in these slots, for one probe."""
-        return sum(math.prod(self._shapes[slot]) for slot in slots) * self._itemsize
+        return sum(math.prod(self.shapes[slot]) for slot in slots) * self._itemsize
 
     @cached_property
     def push_bytes(self) -> int:
         """Of weights that stages have rearranged for the primal pass and for ``push``."""
-        return sum(stage.primal_bytes for stage in self._stages) + sum(
+        return sum(link.stage.primal_bytes for link in self.unfused) + sum(
             link.stage.push_bytes for link in self.links
         )
 
@@ -103,7 +105,7 @@ class Lowered:
         """Samples [B, D], and what every link needs of this batch."""
         values: dict[Node, Any] = dict(self._constants)
         values.update(zip(self._inputs, inputs, strict=True))
-        made: list[Residual] = [()] * len(self._stages)
+        made: list[Residual] = [()] * len(self.unfused)
         for step in self._instructions:
             args, kwargs = (
                 map_arg(step.node.args, values.__getitem__),
@@ -112,7 +114,7 @@ class Lowered:
             if step.stage is None:
                 values[step.node] = step.target(*args, **kwargs)
             else:
-                stage = self._stages[step.stage]
+                stage = self.unfused[step.stage].stage
                 values[step.node], made[step.stage] = stage.primal(step.target, args, kwargs)
             for node in step.frees:
                 del values[node]

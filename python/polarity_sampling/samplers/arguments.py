@@ -8,7 +8,9 @@ from numbers import Real
 
 import numpy as np
 
+from polarity_sampling.generator import Generator
 from polarity_sampling.samplers.protocol import BankLike
+from polarity_sampling.volume.latents import directions, why_no_more
 
 
 def checked_rho(rho: object) -> float:
@@ -60,11 +62,15 @@ def checked_top_k(top_k: int | None, bank: BankLike) -> int:
     return number
 
 
-def checked_directions(top_k: int | None, size: int) -> int:
+def checked_directions(top_k: int | None, generator: Generator) -> int:
     """top_k between 1 and the number of singular values of a latent; None means all."""
+    size = directions(generator)
     number = size if top_k is None else _whole("top_k", top_k)
     if not 1 <= number <= size:
-        raise ValueError(f"top_k={number}: expected 1 to {size}, the singular values of a latent, or None")
+        raise ValueError(
+            f"top_k={number}: expected 1 to {size}, the singular values of a latent, or None"
+            f"{why_no_more(generator)}"
+        )
     return number
 
 

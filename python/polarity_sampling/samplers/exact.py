@@ -11,7 +11,6 @@ from polarity_sampling.generator import Generator
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.samplers.arguments import checked_directions
 from polarity_sampling.volume import log_volume
-from polarity_sampling.volume.latents import directions
 from polarity_sampling.volume.svd import check_tol
 
 
@@ -28,7 +27,7 @@ class ExactLogVolume:
     memory: str | int = "1GiB"
 
     def __post_init__(self) -> None:
-        checked_directions(self.top_k, directions(self.generator))
+        checked_directions(self.top_k, self.generator)
         check_tol(self.tol)
         parse_memory(self.memory)
 

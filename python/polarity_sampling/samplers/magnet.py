@@ -14,9 +14,10 @@ from polarity_sampling.samplers.weights import Flagged, Target
 class MagnetSampler(PolaritySampler):
     """Polarity sampling at rho = 1 (Humayun et al., arXiv 2110.08009).
 
-    Draws are uniform on the image of a latent region exactly when the target is uniform on that region. Over
-    a bank of normal latents the default tilts the normal law, as the published code does; for a uniform
-    law on a region build the bank from it: `Bank.build(..., proposal=ps.Ball(r))`.
+    Draws are uniform on the image of a latent region exactly when the target is uniform on that region and
+    the generator is one-to-one there, which it is not where its first layer is narrower than the latent.
+    Over a bank of normal latents the default tilts the normal law, as the published code does; for a
+    uniform law on a region build the bank from it: `Bank.build(..., proposal=ps.Ball(r))`.
 
     Args:
         bank, top_k, region, flagged: as in PolaritySampler.
@@ -24,7 +25,8 @@ class MagnetSampler(PolaritySampler):
             Sphere), which needs no reweighting, else "base".
 
     Warns:
-        PolarityWarning: top_k below the latent dimension: the draws are uniform on leading directions only.
+        PolarityWarning: top_k below the number of latent directions: the draws are uniform on leading ones
+            only. Or a uniform target for a generator that sees only some of the latent (`Bank.directions`).
             Once per sampler.
     """
 
@@ -37,15 +39,22 @@ class MagnetSampler(PolaritySampler):
         region: Law | None = None,
         flagged: Flagged = "drop",
     ) -> None:
-        super().__init__(
-            bank, 1.0, top_k, target=target or default_target(bank), region=region, flagged=flagged
-        )
-        directions = bank.latent_dim - isinstance(bank.base, Sphere)
-        if self.top_k < directions:
+        target = target or default_target(bank)
+        super().__init__(bank, 1.0, top_k, target=target, region=region, flagged=flagged)
+        if self.top_k < bank.directions:
             warnings.warn(
-                f"MaGNET with top_k={self.top_k} of {directions} latent directions: the draws are "
+                f"MaGNET with top_k={self.top_k} of {bank.directions} latent directions: the draws are "
                 f"uniform on the {self.top_k} leading directions only; a larger top_k covers more of the "
                 "manifold at a smaller effective sample size",
+                PolarityWarning,
+                stacklevel=2,
+            )
+        dimension = bank.latent_dim - isinstance(bank.base, Sphere)
+        if target == "uniform" and bank.directions < dimension:
+            warnings.warn(
+                f"MaGNET on a generator that sees {bank.directions} of {dimension} latent directions: "
+                "latents uniform on a region are not uniform in those, so the draws are not uniform on the "
+                "manifold; they undo what the generator stretches and keep the law of what it sees",
                 PolarityWarning,
                 stacklevel=2,
             )

@@ -29,6 +29,10 @@ class BankLike(Protocol):
     def latent_dim(self) -> int: ...
 
     @property
+    def directions(self) -> int:
+        """Number of singular values of a latent that are not zero by construction."""
+
+    @property
     def law(self) -> Law:
         """The law the rows were drawn from: the proposal where there was one, else the base law."""
 

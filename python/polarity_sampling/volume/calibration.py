@@ -16,7 +16,7 @@ from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
-from polarity_sampling.volume.latents import input_basis
+from polarity_sampling.volume.latents import input_basis, spans_all
 from polarity_sampling.volume.singular_values import EPS32, EPS64
 from polarity_sampling.volume.spectrum import gram_spectrum
 
@@ -173,7 +173,8 @@ def _settles(generator: Generator, z: Tensor, label: Tensor | None, memory: str 
 def calibration_grams(generator: Generator, count: int, memory: str | int, seed: int = 0) -> Tensor:
     """J^T J [count, K, K] float64 at the first `count` calibration latents, n products each; kept.
 
-    On a sphere of the tangent space alone, in the coordinates of R^K: the radial direction is in the kernel.
+    Of the directions in which volume is measured alone, in the coordinates of R^K: on a sphere the radial
+    direction is in the kernel.
     """
     key = key_of(generator, memory, seed)
     kept = _grams.get(generator.module)
@@ -187,7 +188,7 @@ def calibration_grams(generator: Generator, count: int, memory: str | int, seed:
             operator = jacobian(generator, z[rows], None if label is None else label[rows], memory=memory)
             basis = input_basis(generator, z[rows])
             gram = polarity_ext.gram(operator @ basis)
-            if basis.ndim == 3:
+            if not spans_all(basis):
                 gram = basis.double() @ gram @ basis.double().mT
             parts.append(gram)
         have = torch.cat(parts)

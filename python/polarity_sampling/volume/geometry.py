@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from polarity_sampling.errors import GeneratorError
 from polarity_sampling.generator import Generator
-from polarity_sampling.volume.latents import directions
+from polarity_sampling.volume.latents import tangent_dim
 from polarity_sampling.volume.log_volume import log_volume
 
 # Latents of `output_entropy` in one call of `log_volume`.
@@ -28,7 +28,8 @@ class LocalGeometry:
     rank: Tensor
     """[B] int64: singular values above the noise floor; the dimension of the surface there."""
     log_density: Tensor
-    """[B], nats: log p(z) - scaling, the density of samples on the surface; NaN where rank < n."""
+    """[B], nats: log p(z) - scaling, the density of samples on the surface; NaN where the rank is less than
+    that of the latents, K or K - 1 on a sphere: many of them make the same sample."""
     singular_values: Tensor
     """[B, n] float64, descending."""
 
@@ -70,7 +71,7 @@ def local_geometry(
     share = sigma / sigma.sum(1, keepdim=True).clamp(min=1e-300)
     entropy = -torch.special.xlogy(share, share).sum(1)
     density = generator.base.log_density(z.double().cpu()).to(sigma.device) - scaling
-    full = volume.rank == sigma.shape[1]
+    full = volume.rank == tangent_dim(generator)
     return LocalGeometry(
         scaling=scaling,
         error=error,
@@ -86,13 +87,13 @@ class OutputEntropy:
     """Differential entropy of a generator's samples on their surface; see `output_entropy`."""
 
     value: float
-    """Nats, with respect to the n-dimensional area."""
+    """Nats, with respect to the area of that dimension."""
     standard_error: float
     """Of the mean over draws."""
     error: float
     """Mean bound on the error of the log-volumes: what more draws do not take away."""
     dimension: int
-    """n: every draw has this rank."""
+    """K, or K - 1 on a sphere: every draw has this rank."""
     n: int
     """Draws."""
 
@@ -139,7 +140,7 @@ def output_entropy(
             raise GeneratorError(
                 f"{generator.name}: {thin.numel()} of {rows.numel()} latents have a Jacobian of rank "
                 f"{int(thin.min())} to {int(thin.max())}, below the latent dimension "
-                f"{directions(generator)}: samples have no density of that dimension, and no entropy. See "
+                f"{tangent_dim(generator)}: samples have no density of that dimension, and no entropy. See "
                 "local_geometry for the ranks"
             )
         terms.append(-geometry.log_density)
@@ -149,6 +150,6 @@ def output_entropy(
         value=float(term.mean()),
         standard_error=float(term.std()) / math.sqrt(n),
         error=float(torch.cat(errors).mean()),
-        dimension=directions(generator),
+        dimension=tangent_dim(generator),
         n=n,
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.bottleneck import seen_directions
 from polarity_sampling.jacobian.operator import JacobianOperator
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Sphere
@@ -68,21 +69,41 @@ class Jacobians:
         return Adjoint(lambda cotangents: self._apply(self.operator.mT, cotangents))
 
 
-def directions(generator: Generator) -> int:
-    """n, the number of singular values of a latent: K, or K - 1 on a sphere."""
+def tangent_dim(generator: Generator) -> int:
+    """Dimension of the space of latents: K, or K - 1 on a sphere."""
     return generator.latent_dim - isinstance(generator.base, Sphere)
+
+
+def directions(generator: Generator) -> int:
+    """n, the number of singular values of a latent that are not zero by construction.
+
+    `tangent_dim`, or r where the first layer passes on only r of K directions (`seen_directions`); not on a
+    sphere, whose tangent spaces meet those r in another way at every latent.
+    """
+    seen = _seen(generator)
+    return tangent_dim(generator) if seen is None else seen.shape[1]
+
+
+def why_no_more(generator: Generator) -> str:
+    """For the end of a message that names `directions`: why there are fewer than one would think, or ""."""
+    size, dim = directions(generator), generator.latent_dim
+    if size == tangent_dim(generator):
+        return ""
+    return f": the first layer passes on {size} of {dim} directions of the latent"
 
 
 def input_basis(generator: Generator, z: Tensor) -> Tensor:
     """Orthonormal directions of the latent space in which volume is measured.
 
-    All of R^K ([K, K]); on a sphere the tangent space at each latent ([B, K, K - 1]): the columns of the
-    Householder reflection that maps z to an axis, without the one along z.
+    All of R^K ([K, K]), or those that the first layer passes on ([K, r]); on a sphere the tangent space at
+    each latent ([B, K, K - 1]): the columns of the Householder reflection that maps z to an axis, without
+    the one along z.
     """
     dim = z.shape[1]
     eye = torch.eye(dim, dtype=z.dtype, device=z.device)
     if not isinstance(generator.base, Sphere):
-        return eye
+        seen = _seen(generator)
+        return eye if seen is None else seen.to(z)
     unit = z.double() / z.double().norm(dim=1, keepdim=True)
     sign = torch.where(unit[:, :1] < 0, -1.0, 1.0)
     mirror = unit + sign * eye[:1].double()
@@ -92,6 +113,20 @@ def input_basis(generator: Generator, z: Tensor) -> Tensor:
     return tangent
 
 
+def _seen(generator: Generator) -> Tensor | None:
+    return None if isinstance(generator.base, Sphere) else seen_directions(generator)
+
+
+def spans_all(basis: Tensor) -> bool:
+    """Whether an `input_basis` is that of all of R^K, the identity."""
+    return basis.shape[-2] == basis.shape[-1]
+
+
 def restricted(jacobians: Jacobians, basis: Tensor) -> LinearOperator:
     """J in the coordinates of `input_basis`."""
-    return jacobians if basis.ndim == 2 else Restricted(jacobians, basis)
+    return jacobians if spans_all(basis) else Restricted(jacobians, basis)
+
+
+def in_coordinates(vectors: Tensor, basis: Tensor) -> Tensor:
+    """Vectors [K, m] in the coordinates of `input_basis`: [n, m], or [B, K - 1, m] on a sphere."""
+    return vectors if spans_all(basis) else basis.to(vectors.dtype).mT @ vectors

@@ -11,7 +11,7 @@ from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume.calibration import CHECK_PROBES, rounding_of
-from polarity_sampling.volume.latents import directions
+from polarity_sampling.volume.latents import directions, why_no_more
 from polarity_sampling.volume.plan import TolMode, plan_for
 from polarity_sampling.volume.routes import Method, Settings, one_batch
 from polarity_sampling.volume.svd import check_tol
@@ -84,12 +84,16 @@ def log_volume(
 ) -> LogVolume:
     """Sum of the log singular values of dG/dz at every latent (Humayun et al., CVPR 2022, arXiv 2203.01993).
 
-    "exact" forms all n = K products (n = K - 1 on a sphere), their Gram matrix with float64 products, and
-    its eigenvalues. "auto" takes it unless n is so large beside k, and the singular values of some
-    calibration latents decay so fast, that a certified Krylov iteration took fewer products on those; a
-    latent that it does not bring to `tol` within n products is done exactly. The forward pass runs in
-    float64, which decides on which side of its kink an activation is, and a random product in float64 checks
-    the rounding of every latent. Latents whose rounding exceeds `tol` are done again in float64.
+    A latent has n singular values: K, or K - 1 on a sphere, or r where nothing reads the latent but linear
+    layers that pass on r < K numbers (Linear(100, 32) in front: 32, as far as the module can be captured).
+    All others are zero for every latent and enter no sum.
+
+    "exact" forms n products, their Gram matrix with float64 products, and its eigenvalues. "auto" takes it
+    unless n is so large beside k, and the singular values of some calibration latents decay so fast, that a
+    certified Krylov iteration took fewer products on those; a latent that it does not bring to `tol` within
+    n products is done exactly. The forward pass runs in float64, which decides on which side of its kink an
+    activation is, and a random product in float64 checks the rounding of every latent. Latents whose
+    rounding exceeds `tol` are done again in float64.
 
     What a latent gets depends on the generator and the arguments, never on the other latents of the call.
 
@@ -142,7 +146,9 @@ def log_volume(
     elif top_k is None:
         top_k = size
     elif isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= size:
-        raise ValueError(f"top_k is {top_k!r}; expected 'auto', None or an integer in 1..{size}")
+        raise ValueError(
+            f"top_k is {top_k!r}; expected 'auto', None or an integer in 1..{size}{why_no_more(generator)}"
+        )
 
     settings = Settings(
         generator=generator,

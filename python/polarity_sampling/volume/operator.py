@@ -91,17 +91,23 @@ class _Padded:
 
 
 class Restricted:
-    """The operator on a subspace of its inputs: ``operator @ basis``, basis [B, K, n] orthonormal."""
+    """The operator on a subspace of its inputs: ``operator @ basis``.
+
+    Args:
+        operator: B maps from R^K.
+        basis: [K, n] or [B, K, n], orthonormal.
+    """
 
     def __init__(self, operator: LinearOperator, basis: Tensor) -> None:
         self._operator = operator
         self._basis = basis
-        self.shape = torch.Size((*operator.shape[:2], basis.shape[2]))
+        self.shape = torch.Size((*operator.shape[:2], basis.shape[-1]))
         self.dtype = operator.dtype
         self.device = operator.device
 
     def rows(self, index: Tensor) -> LinearOperator:
-        return Restricted(rows_of(self._operator, index), self._basis[index])
+        basis = self._basis if self._basis.ndim == 2 else self._basis[index]
+        return Restricted(rows_of(self._operator, index), basis)
 
     def __matmul__(self, tangents: Tensor) -> Tensor:
         out: Tensor = self._operator @ (self._basis @ tangents)

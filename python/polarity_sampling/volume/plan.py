@@ -25,7 +25,7 @@ from polarity_sampling.volume.calibration import (
 )
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.krylov import BLOCK, block_krylov
-from polarity_sampling.volume.latents import directions, input_basis
+from polarity_sampling.volume.latents import directions, in_coordinates, input_basis, spans_all
 from polarity_sampling.volume.range_finder import leading_directions
 from polarity_sampling.volume.singular_values import Status
 from polarity_sampling.volume.svd import worth_iterating
@@ -181,15 +181,10 @@ def _cost(width: int, steps: int) -> int:
     return (2 * steps - 1) * (width + 1)
 
 
-def in_coordinates(vectors: Tensor, basis: Tensor) -> Tensor:
-    """Vectors [K, m] in the coordinates of `input_basis`: as they are, or [B, K - 1, m] on a sphere."""
-    return vectors if basis.ndim == 2 else basis.to(vectors.dtype).mT @ vectors
-
-
 def _operators(generator: Generator, rows: slice, memory: str | int) -> tuple[Tensor, Tensor]:
     """Operators [N, K, n] float64 with the same A as some calibration latents; their `input_basis`."""
     grams = calibration_grams(generator, rows.stop, memory)[rows]
     values, vectors = dense.eigenvectors(grams)
     factors = values.clamp(min=0.0).sqrt()[:, :, None] * vectors.mT
     basis = input_basis(generator, calibration_latents(generator, rows.stop, 0)[0][rows])
-    return (factors if basis.ndim == 2 else factors @ basis.double()), basis
+    return (factors if spans_all(basis) else factors @ basis.double()), basis

@@ -20,9 +20,9 @@ from polarity_sampling.volume.calibration import (
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.gram import gram
 from polarity_sampling.volume.krylov import block_krylov
-from polarity_sampling.volume.latents import Jacobians, directions, input_basis, restricted
+from polarity_sampling.volume.latents import Jacobians, directions, in_coordinates, input_basis, restricted
 from polarity_sampling.volume.norm_bound import FAILURE
-from polarity_sampling.volume.plan import COVERAGE, ITERATED, Plan, in_coordinates
+from polarity_sampling.volume.plan import COVERAGE, ITERATED, Plan
 from polarity_sampling.volume.singular_values import Status
 from polarity_sampling.volume.spectrum import (
     Spectrum,

@@ -19,7 +19,7 @@ from polarity_sampling.volume.calibration import (
 )
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.gram import gram, identity
-from polarity_sampling.volume.latents import Jacobians, directions, input_basis, restricted
+from polarity_sampling.volume.latents import Jacobians, directions, in_coordinates, input_basis, restricted
 from polarity_sampling.volume.operator import rows_of
 from polarity_sampling.volume.range_finder import leading_directions
 from polarity_sampling.volume.spectrum import noise_floor
@@ -39,7 +39,7 @@ def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") 
     """The largest k whose sigma_k lies above the noise floor for 99% of seeded base draws.
 
     Found once for each generator, from latents of its own, never from a caller's, so that all log-volumes of
-    one generator are comparable. 16 latents with all K products settle it where sigma_k is so far above the
+    one generator are comparable. 16 latents with all n products settle it where sigma_k is so far above the
     floor that 99% of all latents are, with 95% confidence, if log sigma_k is normal (one-sided tolerance
     limit). Otherwise the share is counted on 100 latents. There, k + 8 products are enough for a latent
     whose singular values on shared directions, which are lower bounds, already lie above the floor.
@@ -80,7 +80,7 @@ def _find(generator: Generator, seed: int, memory: str | int) -> int:
 
 
 def _ratios(grams: Tensor) -> Tensor:
-    """sigma_i / sigma_1 [N, K] of Gram matrices; zeros where all are zero."""
+    """sigma_i / sigma_1 [N, n] of Gram matrices; zeros where all are zero."""
     sigma = dense.eigenvalues(grams).clamp(min=0.0).sqrt()
     return torch.where(sigma[:, :1] > 0, sigma / sigma[:, :1], 0.0)
 
@@ -111,8 +111,7 @@ def _others(
         latents = Jacobians.at(generator, z[rows], None if label is None else label[rows], memory)
         basis = input_basis(generator, z[rows])
         operator = restricted(latents, basis)
-        start = shared if basis.ndim == 2 else basis.double().mT @ shared
-        eigenvalues = fixed_krylov(operator, start, steps=1).eigenvalues[:, :top_k]
+        eigenvalues = fixed_krylov(operator, in_coordinates(shared, basis), steps=1).eigenvalues[:, :top_k]
         # sigma_1 may be somewhat larger than the shared directions show.
         above = eigenvalues > (2.0 * floor) ** 2 * eigenvalues[:, :1]
         unclear = (~above.all(1)).nonzero()[:, 0]

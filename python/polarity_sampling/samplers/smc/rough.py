@@ -16,9 +16,9 @@ from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.calibration import calibration_grams
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
-from polarity_sampling.volume.latents import Jacobians, directions, input_basis, restricted
+from polarity_sampling.volume.latents import Jacobians, directions, in_coordinates, input_basis, restricted
 from polarity_sampling.volume.log_volume import batch_size
-from polarity_sampling.volume.plan import ADAPTIVE_LATENTS, in_coordinates, shared_directions
+from polarity_sampling.volume.plan import ADAPTIVE_LATENTS, shared_directions
 
 # Standard deviation over latents of rho times what is missed, nats; decisions above 1 would be poor ones.
 SPREAD = 0.5
