@@ -3,6 +3,7 @@
 import polarity_sampling as ps
 import pytest
 import torch
+from polarity_sampling.jacobian import captured_route
 from polarity_sampling.memory import parse_memory
 from torch import Tensor, nn
 
@@ -166,6 +167,21 @@ def test_weights_stay_as_they_are_where_memory_is_scarce():
     torch.testing.assert_close(scarce @ V, ample @ V, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(scarce.mT @ U, ample.mT @ U, atol=1e-5, rtol=1e-4)
     assert ample._captured().blocks[0].weight_bytes > 2**18 >= scarce._captured().blocks[0].weight_bytes
+
+
+def test_weights_of_float64_give_way_first():
+    """They are used by two products; those of float32 by all."""
+    module = nn.Sequential(nn.Unflatten(1, (64, 4, 4)), nn.Conv2d(64, 64, 3, padding=1), nn.Tanh()).eval()
+    z, V = torch.randn(2, 1024), torch.randn(1024, 20)
+    ample = ps.jacobian(module, z, primal="float64")
+    (whole,) = ample._captured().blocks
+    memory = int(0.9 * whole.weight_bytes / captured_route.REARRANGED)
+    scarce = ps.jacobian(module, z, memory=memory, primal="float64")
+    (block,) = scarce._captured().blocks
+    assert block.program is whole.program
+    assert block.double.push_bytes < whole.double.push_bytes
+    assert block.weight_bytes <= memory * captured_route.REARRANGED
+    torch.testing.assert_close(scarce @ V, ample @ V, atol=1e-5, rtol=1e-4)
 
 
 def _tensors_in(function: object) -> list[torch.Tensor]:

@@ -126,20 +126,20 @@ class CapturedRoute:
         pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
         size = 1 << max(1, pairs // PROBES).bit_length() - 1
         self.blocks: list[_Block] = []
-        start, lean = 0, False
+        start, lean = 0, 0  # without rearranged weights: 1 in float64, which multiplies least; 2 at all
         while start < z.shape[0]:
             # Powers of two, so that a few captures serve batches of every size.
             rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
             part = None if label is None else label[rows]
-            program, double = compiled(generator, z[rows], part, compute, lean), None
+            program, double = compiled(generator, z[rows], part, compute, lean == 2), None
             if twin is not None:
-                double = _same_stages(program, compiled(twin, z[rows].double(), part, lean=lean))
+                double = _same_stages(program, compiled(twin, z[rows].double(), part, lean=lean > 0))
             block = _Block(rows, z[rows], part, program, double)
             if size > 1 and block.kept_bytes > memory * KEPT:
                 size //= 2
                 continue
-            if not lean and block.weight_bytes > memory * REARRANGED:
-                lean, start = True, 0
+            if lean < 2 and block.weight_bytes > memory * REARRANGED:
+                lean, start = (2 if twin is None else lean + 1), 0
                 self.blocks.clear()
                 continue
             self.blocks.append(block)
