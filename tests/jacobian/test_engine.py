@@ -171,6 +171,20 @@ def test_a_derivative_of_their_own_is_respected():
     torch.testing.assert_close(J.to_dense(), -2 * torch.eye(3).expand(2, 3, 3))
 
 
+def test_numbers_made_of_a_comparison_have_no_derivative():
+    class Switch(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            far = (z.square().mean(1, keepdim=True) > 0.5).to(z.dtype)
+            return far * z.sin() + (1.0 - far) * z * z.argmax(1, keepdim=True).to(z.dtype)
+
+    module, z = Switch(), torch.tensor([[0.1, 0.3, 0.2], [2.0, 1.0, -1.0]])
+    J = ps.jacobian(module, z)
+    assert J.route == "captured"
+    torch.testing.assert_close(
+        J.to_dense(), torch.stack([torch.eye(3), torch.diag(z[1].cos())])
+    )
+
+
 def test_values_baked_in_are_noticed():
     class Baked(nn.Module):
         def forward(self, z: Tensor) -> Tensor:

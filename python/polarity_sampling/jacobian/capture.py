@@ -1,6 +1,5 @@
 """A generator as a graph of ATen operators without side effects, recorded by running it once."""
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,8 +160,8 @@ def _evaluate(recorded: torch.fx.GraphModule, inputs: tuple[Tensor, ...]) -> dic
             for out in outputs
             if isinstance(out, Tensor)
         )
-        if node.target is operator.getitem:
-            kinds[node] = operands[node][0].kind
+        if kinds[node] == "active" and operands[node] and not any(out.active for out in operands[node]):
+            kinds[node] = "primal"  # comparisons and indices: what is made of them has no derivative either
     return operands
 
 
