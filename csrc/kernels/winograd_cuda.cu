@@ -1,8 +1,23 @@
+#include <type_traits>
+
 #include "../device/launch.cuh"
 #include "winograd.cuh"
 
 namespace polarity::cuda {
 namespace {
+
+template <int n>
+using Constant = std::integral_constant<int, n>;
+
+// Edge and step of the tiles as constants.
+template <typename Function>
+void for_tile(const TileShape& shape, Function function) {
+  if (shape.tile == 5) return function(Constant<5>(), Constant<4>());
+  if (shape.tile == 6 && shape.step == 3) return function(Constant<6>(), Constant<3>());
+  if (shape.tile == 6) return function(Constant<6>(), Constant<4>());
+  if (shape.step == 2) return function(Constant<4>(), Constant<2>());
+  function(Constant<4>(), Constant<3>());
+}
 
 template <typename T, int tile, int step>
 void read(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t number,
@@ -41,24 +56,18 @@ template <typename T>
 void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t number,
                     bool transposed, void* stream) {
   if (number * shape.depth() == 0) return;
-  auto* launch = shape.tile == 5                      ? read<T, 5, 4>
-                 : shape.tile == 6 && shape.step == 3 ? read<T, 6, 3>
-                 : shape.tile == 6                    ? read<T, 6, 4>
-                 : shape.step == 2                    ? read<T, 4, 2>
-                                                      : read<T, 4, 3>;
-  launch(x, tiles, shape, first, number, transposed, stream);
+  for_tile(shape, [&](auto tile, auto step) {
+    read<T, tile(), step()>(x, tiles, shape, first, number, transposed, stream);
+  });
 }
 
 template <typename T>
 void winograd_pixels(const T* products, T* out, const TileShape& shape, int64_t first,
                      int64_t number, bool transposed, void* stream) {
   if (number * shape.depth() == 0) return;
-  auto* launch = shape.tile == 5                      ? write<T, 5, 4>
-                 : shape.tile == 6 && shape.step == 3 ? write<T, 6, 3>
-                 : shape.tile == 6                    ? write<T, 6, 4>
-                 : shape.step == 2                    ? write<T, 4, 2>
-                                                      : write<T, 4, 3>;
-  launch(products, out, shape, first, number, transposed, stream);
+  for_tile(shape, [&](auto tile, auto step) {
+    write<T, tile(), step()>(products, out, shape, first, number, transposed, stream);
+  });
 }
 
 #define POLARITY_INSTANTIATE(T)                                                                   \
