@@ -175,29 +175,86 @@ POLARITY_INLINE void filter_pixel(const T* x, const T* taps, T* out, const FirSh
   for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(out + v * kWidth) = sum[v];
 }
 
+// Adjacent numbers of a line, `vectors` vectors of them, all of whose taps along x meet inputs,
+// which of the next pixel are `channels` further on. x is that of the first tap.
+template <Isa isa, int vectors, typename T>
+POLARITY_INLINE void filter_numbers(const T* x, const T* taps, T* out, const FirShape& shape,
+                                    int64_t first_row) {
+  using V = Vector<isa, T>;
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  V sum[vectors] = {};
+  const int64_t end = std::min(shape.y.taps, shape.y.in - first_row);
+  for (int64_t ky = std::max<int64_t>(0, -first_row); ky < end; ++ky) {
+    const T* source = x + (first_row + ky) * shape.x.in * shape.channels;
+    for (int64_t kx = 0; kx < shape.x.taps; ++kx, source += shape.channels) {
+      const T weight = taps[ky * shape.x.taps + kx];
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) {
+        sum[v] += weight * *reinterpret_cast<const V*>(source + v * kWidth);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < vectors; ++v) *reinterpret_cast<V*>(out + v * kWidth) = sum[v];
+}
+
+// `count` of them, a vector at least; the last vector may repeat what was done.
+template <Isa isa, typename T>
+POLARITY_INLINE void filter_run_of_line(const T* x, const T* taps, T* out, const FirShape& shape,
+                                        int64_t first_row, int64_t count) {
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  int64_t i = 0;
+  for (; i + 8 * kWidth <= count; i += 8 * kWidth) {
+    filter_numbers<isa, 8>(x + i, taps, out + i, shape, first_row);
+  }
+  for (; i < count; i += kWidth) {
+    const int64_t at = std::min(i, count - kWidth);
+    filter_numbers<isa, 1>(x + at, taps, out + at, shape, first_row);
+  }
+}
+
+// All channels of one pixel.
+template <Isa isa, typename T>
+POLARITY_INLINE void filter_channels(const T* x, const T* taps, T* out, const FirShape& shape,
+                                     const Meeting& row, const Meeting& column) {
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  int64_t c = 0;
+  for (; c + 4 * kWidth <= shape.channels; c += 4 * kWidth) {
+    filter_pixel<isa, 4>(x + c, taps, out + c, shape, row, column, 0);
+  }
+  for (; c + kWidth <= shape.channels; c += kWidth) {
+    filter_pixel<isa, 1>(x + c, taps, out + c, shape, row, column, 0);
+  }
+  if (c < shape.channels) {
+    filter_pixel<isa, 0>(x + c, taps, out + c, shape, row, column, shape.channels - c);
+  }
+}
+
 // Rows begin .. end of all images, channels last.
 template <Isa isa, typename T>
 POLARITY_INLINE void lines_body(const Operands<T>& o, int64_t begin, int64_t end) {
   const FirShape& shape = o.shape;
-  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  const FirAxis& across = shape.x;
   const std::vector<Meeting> rows = meetings(shape.y, shape.y.out);
-  const std::vector<Meeting> columns = meetings(shape.x, shape.x.out);
+  const std::vector<Meeting> columns = meetings(across, across.out);
+  // Pixels first .. last of a line are filtered as one run of numbers.
+  const bool plain = std::max({shape.y.up, shape.y.down, across.up, across.down}) == 1;
+  int64_t first = std::clamp<int64_t>(across.pad, 0, across.out);
+  int64_t last = std::clamp(across.in - across.taps + across.pad + 1, first, across.out);
+  if (!plain || (last - first) * shape.channels < VectorOf<isa, T>::kWidth) first = last = 0;
   for (int64_t line = begin; line < end; ++line) {
     const int64_t image = line / shape.y.out;
     const Meeting& row = rows[line - image * shape.y.out];
-    const T* x = o.x + image * shape.y.in * shape.x.in * shape.channels;
-    for (int64_t i = 0; i < shape.x.out; ++i) {
-      T* out = o.out + (line * shape.x.out + i) * shape.channels;
-      int64_t c = 0;
-      for (; c + 4 * kWidth <= shape.channels; c += 4 * kWidth) {
-        filter_pixel<isa, 4>(x + c, o.taps, out + c, shape, row, columns[i], 0);
-      }
-      for (; c + kWidth <= shape.channels; c += kWidth) {
-        filter_pixel<isa, 1>(x + c, o.taps, out + c, shape, row, columns[i], 0);
-      }
-      if (c < shape.channels) {
-        filter_pixel<isa, 0>(x + c, o.taps, out + c, shape, row, columns[i], shape.channels - c);
-      }
+    const T* x = o.x + image * shape.y.in * across.in * shape.channels;
+    T* out = o.out + line * across.out * shape.channels;
+    if (first < last) {
+      filter_run_of_line<isa>(x + (first - across.pad) * shape.channels, o.taps,
+                              out + first * shape.channels, shape, row.input,
+                              (last - first) * shape.channels);
+    }
+    for (int64_t i = 0; i < across.out; ++i) {
+      if (i >= first && i < last) continue;
+      filter_channels<isa>(x, o.taps, out + i * shape.channels, shape, row, columns[i]);
     }
   }
 }

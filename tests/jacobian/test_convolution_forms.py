@@ -93,6 +93,33 @@ def test_to_few_without_a_stride() -> None:
     torch.testing.assert_close(form(x), F.conv2d(x, weight, padding=(1, 2)), rtol=1e-4, atol=1e-4)
 
 
+@given(
+    transposed=st.booleans(),
+    pixels=st.tuples(size, size),
+    kernel=st.tuples(size, size),
+    padding=st.tuples(st.integers(0, 5), st.integers(0, 5)),
+    channels=st.sampled_from([2, 5, 16, 40]),
+    seed=st.integers(0, 2**31),
+)
+def test_one_filter_for_all_channels(transposed, pixels, kernel, padding, channels, seed):
+    gen = torch.Generator().manual_seed(seed)
+    sign = 1 if transposed else -1
+    after = tuple(n + sign * (k - 1 - 2 * p) for n, k, p in zip(pixels, kernel, padding, strict=True))
+    assume(min(after) >= 1)
+    x = torch.randn(2, channels, *pixels, generator=gen, dtype=torch.float64)
+    weight = torch.randn(1, 1, *kernel, generator=gen, dtype=torch.float64).expand(channels, -1, -1, -1)
+    convolve = F.conv_transpose2d if transposed else F.conv2d
+    expected, pullback = torch.func.vjp(lambda x: convolve(x, weight, padding=padding, groups=channels), x)
+    u = torch.randn(expected.shape, generator=gen, dtype=torch.float64)
+    g = Geometry(transposed, (1, 1), padding, (1, 1), (0, 0), channels, pixels, after)
+    for geometry, given_, wanted in [(g, x, expected), (g.adjoint(kernel), u, pullback(u)[0])]:
+        form = best_form(weight, geometry)
+        assert form.__qualname__.startswith("filtered")
+        torch.testing.assert_close(form(given_), wanted, atol=1e-12, rtol=1e-12)
+    other = best_form(torch.cat([weight[1:], weight[:1] + 1.0]), g)
+    assert other.__qualname__.startswith("library")
+
+
 @pytest.mark.parametrize(
     ("channels", "pixels", "transposed", "expected"),
     [

@@ -70,5 +70,18 @@ def divide(call: Call) -> Stage | None:
     return Pointwise(call, lambda args, kwargs, out: (args[1].reciprocal(),))
 
 
+@rule(aten.pow.Tensor_Scalar)
+def power(call: Call) -> Stage | None:
+    exponent = float(call["exponent"])
+    if exponent == 0.0:  # not 0 * x**-1
+        return None
+    return Pointwise(call, lambda args, kwargs, out: (exponent * args[0] ** (exponent - 1.0),))
+
+
+@rule(aten.rsqrt.default)
+def inverse_root(call: Call) -> Stage:
+    return Pointwise(call, lambda args, kwargs, out: (-0.5 * out**3,))
+
+
 def _is_active(value: Any) -> bool:
     return isinstance(value, Operand) and value.active
