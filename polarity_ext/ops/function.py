@@ -20,6 +20,8 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
 
 def refuse_derivatives(name: str, *args: Tensor) -> None:
     """Raises RuntimeError where a derivative may be asked of an op ``name``_ in place, which has none."""
+    if not _differentiable(args):
+        return
     dual = any(forward_ad.unpack_dual(arg).tangent is not None for arg in args)
     if dual or torch._C._are_functorch_transforms_active():
         raise RuntimeError(

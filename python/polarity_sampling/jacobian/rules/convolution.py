@@ -304,8 +304,8 @@ def _rounded(form: Form, dtype: torch.dtype) -> Form:
 
 def _folded(form: Form, t: Tensor) -> Tensor:
     """A convolution of every tangent [L, B, C, *]."""
-    out: Tensor = form(t.flatten(0, 1)).unflatten(0, t.shape[:2])
-    return out
+    out = form(t.flatten(0, 1))
+    return out.view(*t.shape[:2], *out.shape[1:])
 
 
 def _each(value: Sequence[int], rank: int) -> tuple[int, ...]:

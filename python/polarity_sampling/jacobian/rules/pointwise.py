@@ -236,9 +236,9 @@ class Rectifier(Pointwise):
         return (self._masked(u, residual[0], owned),)
 
     def _masked(self, t: Tensor, bits: Tensor, owned: bool) -> Tensor:
-        full = t.expand(-1, *self.shape)
+        full = t if t.shape[1:] == self.shape else t.expand(-1, *self.shape)
         ordered = self._in_memory(full)
-        if owned and is_dense(t) and t.shape == full.shape and ordered[0].is_contiguous():
+        if owned and full is t and ordered.is_contiguous():
             polarity_ext.mask_tangents_(ordered, bits, *self._slopes)
             return t
         return self._from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes))
