@@ -167,6 +167,25 @@ def test_only_moved_particles_cost_a_log_volume(seed):
     assert not (record.evaluated.x[:, None] == x).all(2).any()
 
 
+@pytest.mark.parametrize("screens", [{}, {"rough": rough}], ids=["surrogate", "rough"])
+@pytest.mark.parametrize(("dim", "moves"), [(3, 8), (20, 20), (50, 32)])
+def test_forward_passes_cost_what_they_spare(dim, moves, screens, seed):
+    """As many as an exact log-volume takes products, within bounds; the fewest where a rough one decides."""
+    passes = 0
+
+    def counted(z, label):
+        nonlocal passes
+        passes += len(z)
+        return halves(z, label)
+
+    wanted = target(linear, 1.0, dim=dim, summary=counted, **screens)
+    x = torch.randn(32, dim, generator=torch.Generator().manual_seed(seed)).double()
+    start = state_at(wanted, x, seed=seed, surrogate=ignorant_surrogate(wanted, seed))
+    passes = 0
+    sweep(wanted, start)
+    assert passes == 32 * ((1 + 8) * ROUGH_MOVES if screens else 1 + moves)
+
+
 def test_a_sweep_is_a_function_of_the_state(seed):
     wanted = target(linear, 1.0)
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(seed)).double()

@@ -39,20 +39,33 @@ def test_islands_agree_with_the_known_mean(rho, surrogate, seed):
 
 
 def test_the_first_draws_wait_twice(seed):
-    """A block on from the ladder, which biases all particles alike, and a block on from that."""
+    """Until the ladder, which biases all particles alike, is forgotten; and then once more."""
     wanted = target(linear, 2.0)
     state = init(wanted, seed, SETTINGS)
     while not state.frozen:
         state = step(wanted, state, SETTINGS)
-    waits, left = [], state.points
+    assert state.ladder[-1].correlation <= SETTINGS.correlation
+    assert state.sweeps == 0
+    left, waited = state.points, 0
     while not state.thin:
-        sweeps, state = state.sweeps, step(wanted, state, SETTINGS)
-        if state.sweeps == 0:
-            waits.append(sweeps + 1)
-    assert len(waits) == 2
-    assert waits[1] == state.thin
+        state, waited = step(wanted, state, SETTINGS), waited + 1
+    assert waited == state.thin
     assert torch.equal(state.anchor.x, state.points.x)
-    assert abs(correlation(left.log_volume, state.points.log_volume)) < 0.5
+    assert correlation(left.x, state.points.x) <= SETTINGS.correlation
+
+
+def test_the_surrogate_learns_until_the_kernel_is_frozen(seed):
+    """At the target, too, and from every point that was paid for until then."""
+    wanted = target(square, 1.0)
+    settings = dataclasses.replace(SETTINGS, particles=128, surrogate=True, correlation=-1.0, sweeps=8)
+    state, learned = init(wanted, seed, settings), []
+    while not state.frozen:
+        arrived, state = state.rho == wanted.rho, step(wanted, state, settings)
+        if arrived:
+            learned.append(state.surrogate.points)
+    assert len(learned) == 8
+    assert len(set(learned)) > 1
+    assert learned[-1] == state.evaluations
 
 
 def test_draws_go_on_being_right(seed):
@@ -84,11 +97,13 @@ def test_the_ladder_is_told(seed):
     rhos = [rung.rho for rung in state.ladder]
     assert rhos == sorted(rhos)
     assert len(rhos) > 2
-    assert rhos[-2:] == [4.0, 4.0]
+    assert rhos[-1] == 4.0
+    assert rhos[-2] < 4.0
     ancestors = [rung.unique_ancestors for rung in state.ladder]
     assert ancestors == sorted(ancestors, reverse=True)
     assert len(state.ancestor.unique()) == ancestors[-1] < 512
-    assert all(0 < rung.sweeps <= SETTINGS.rung_sweeps for rung in state.ladder)
+    assert all(0 < rung.sweeps <= SETTINGS.rung_sweeps for rung in state.ladder[:-1])
+    assert 0 < state.ladder[-1].sweeps <= SETTINGS.sweeps
     assert 0 <= state.correlation <= SETTINGS.correlation
 
 

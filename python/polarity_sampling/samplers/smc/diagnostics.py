@@ -37,7 +37,7 @@ class SMCDiagnostics(Diagnostics):
     acceptance: float
     """Of the exact decisions since the kernel was frozen; nan before the first."""
     ladder: tuple[Rung, ...]
-    """The rungs climbed, class after class with `label=`; the target's own comes twice."""
+    """The rungs climbed, class after class with `label=`."""
     unique_ancestors: int
     """Initial particles with descendants among the draws."""
     thin: int

@@ -21,9 +21,11 @@ from polarity_sampling.samplers.smc.state import Points, State, Stream
 from polarity_sampling.samplers.smc.surrogate import Surrogate
 from polarity_sampling.samplers.smc.target import Evaluate, Target
 
-# Moves of the inner and of the middle chain. More would go farther for one exact log-volume, but a rough one
-# costs products, too, and a guess a forward pass.
-INNER_MOVES, ROUGH_MOVES = 8, 6
+# Moves of the middle chain. More would go farther for one exact log-volume, but a rough one costs products.
+ROUGH_MOVES = 6
+# Moves of the inner chain: the fewest for a rough log-volume, which is cheap. For an exact one as many as the
+# latent has dimensions, since these forward passes cost what it does, but no more than make it forget.
+FEWEST_MOVES, MOST_MOVES = 8, 32
 # The least share of pCN moves that also draw a new class, where the target leaves the class free.
 NEW_CLASS = 0.1
 
@@ -140,8 +142,9 @@ def _by_surrogate(
     """Chains from x that follow the surrogate."""
     first = guess = surrogate(target.features(x, label), label)
     moved = torch.zeros(len(x), dtype=torch.bool)
+    moves = FEWEST_MOVES if target.rough else min(max(FEWEST_MOVES, target.dim), MOST_MOVES)
     accepted = 0
-    for _ in range(INNER_MOVES):
+    for _ in range(moves):
         y, new_label, stream = _walk(target, x, label, state.size, stream)
         new_guess = surrogate(target.features(y, new_label), new_label)
         uniform, stream = stream.uniform(len(x))
@@ -151,7 +154,7 @@ def _by_surrogate(
         guess = torch.where(accept, new_guess, guess)
         moved |= accept
         accepted += int(accept.sum())
-    return _Proposal(x, label, moved, state.rho * (guess - first), stream, accepted / (INNER_MOVES * len(x)))
+    return _Proposal(x, label, moved, state.rho * (guess - first), stream, accepted / (moves * len(x)))
 
 
 def _walk(

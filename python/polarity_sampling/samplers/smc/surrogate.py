@@ -35,6 +35,8 @@ class Surrogate:
     """Number of classes, 0 for none."""
     error: float
     """Standard deviation of exact minus guess at points held out, nats."""
+    points: int
+    """How many it has learned from."""
 
     def __call__(self, features: Tensor, label: Tensor | None) -> Tensor:
         """Guessed log-volumes, float64 [n], from features [n, F] (see `Target.features`)."""
@@ -83,7 +85,7 @@ def fit(
             optimizer.zero_grad()
             loss.backward()
         optimizer.step()
-    return replace(start, weights=kept, error=start.spread[1] * best)
+    return replace(start, weights=kept, error=start.spread[1] * best, points=len(features))
 
 
 def _untrained(features: Tensor, log_volume: Tensor, classes: int, generator: torch.Generator) -> Surrogate:
@@ -94,7 +96,7 @@ def _untrained(features: Tensor, log_volume: Tensor, classes: int, generator: to
     # A law's coordinates are exchangeable and a summary's have unit spread: one mean and one spread will do.
     centre = (float(features.mean()), float(log_volume.mean()))
     spread = (max(float(features.std()), 1e-6), max(float(log_volume.std()), 1e-6))
-    return Surrogate(tuple(weights), centre, spread, classes, math.inf)
+    return Surrogate(tuple(weights), centre, spread, classes, math.inf, 0)
 
 
 def _network(weights: Sequence[Tensor], features: Tensor) -> Tensor:

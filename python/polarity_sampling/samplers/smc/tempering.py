@@ -3,8 +3,8 @@
 Particles start as draws of the base law (rho = 0) and climb a ladder of rho to the target (Del Moral, Doucet
 & Jasra, Sequential Monte Carlo Samplers, 2006). At each rung they are resampled by how much the next rho
 favours them, then moved until they have forgotten where they stood. The ladder, the size of the moves and the
-surrogate adapt on the way; at the target all three are frozen, and from there on every step leaves the
-target invariant.
+surrogate adapt on the way and while the particles settle at the target; then all three are frozen, and from
+there on every step leaves the target invariant.
 
 Islands resample among themselves only: apart from the shared tuning they are independent runs, whose
 agreement says how far to trust them.
@@ -29,6 +29,9 @@ FIRST_SIZE = 0.3
 # Acceptance aimed at: of exact and of rough decisions (0.234 is best for a random walk in many dimensions;
 # the optimum is flat, and lower where proposals lead far away), and of the surrogate's, which are cheap.
 ACCEPTANCE, INNER_ACCEPTANCE = 0.2, 0.25
+# The surrogate learns anew once there are GROWTH times the points that it has learned from, and of the latest
+# MOST_POINTS, each of which it sees about three times.
+GROWTH, MOST_POINTS = 1.5, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Settings:
     rung_correlation: float = 0.5
     """A rung ends when the log-volumes have at most this correlation with those it began with."""
     correlation: float = 0.1
-    """The same between blocks of draws, for log-volumes, latents and classes alike."""
+    """The same at the target and between blocks of draws, for log-volumes, latents and classes alike."""
     rung_sweeps: int = 20
     sweeps: int = 200
     """The most sweeps to wait for either."""
@@ -94,9 +97,14 @@ def step(target: Target, state: State, settings: Settings) -> State:
         state = replace(state, moves=state.moves + done.evaluations, accepted=state.accepted + done.accepted)
         return state if state.thin else _settle(state, settings)
     state = _adapt(state, done)
-    found = correlation(state.anchor.log_volume, state.points.log_volume)
-    if found > settings.rung_correlation and state.sweeps < settings.rung_sweeps:
-        return state
+    arrived = state.rho == target.rho
+    if arrived:
+        found, wanted, most = _memory(state), settings.correlation, settings.sweeps
+    else:
+        found = correlation(state.anchor.log_volume, state.points.log_volume)
+        wanted, most = settings.rung_correlation, settings.rung_sweeps
+    if found > wanted and state.sweeps < most:
+        return _learn(target, state, GROWTH)
     rung = Rung(
         rho=state.rho,
         sweeps=state.sweeps,
@@ -104,13 +112,9 @@ def step(target: Target, state: State, settings: Settings) -> State:
         correlation=found,
         unique_ancestors=len(state.ancestor.unique()),
     )
-    arrived_before = any(earlier.rho == target.rho for earlier in state.ladder)
-    state = replace(state, ladder=(*state.ladder, rung), anchor=state.points, sweeps=0)
-    if arrived_before:
-        return replace(state, frozen=True, seen=None)
     state = _learn(target, state)
-    # The target's rung is done twice: the second time the moves adapt to what the first has taught.
-    return state if state.rho == target.rho else _next_rung(target, state, settings)
+    state = replace(state, ladder=(*state.ladder, rung), anchor=state.points, sweeps=0)
+    return replace(state, frozen=True, seen=None) if arrived else _next_rung(target, state, settings)
 
 
 def take(target: Target, state: State, settings: Settings, n: int) -> tuple[Points, torch.Tensor, State]:
@@ -144,20 +148,26 @@ def correlation(before: torch.Tensor, now: torch.Tensor) -> float:
 
 
 def _settle(state: State, settings: Settings) -> State:
-    """Wait, twice, until nothing of the particles remembers where they stood: blocks lie that far apart.
+    """Wait until nothing of the particles remembers where they stood: blocks lie that far apart.
 
-    Once would do between blocks. But what is left of where the ladder put the particles is a bias of all of
-    them, and the square of a small correlation leaves too little of it to be seen in a block.
+    They have waited at the target before, while the kernel adapted. Once would do between blocks. But what is
+    left of where the ladder put the particles is a bias of all of them, and the square of a small correlation
+    leaves too little of it to be seen in a block.
     """
+    found = _memory(state)
+    if found > settings.correlation and state.sweeps < settings.sweeps:
+        return state
+    return replace(state, thin=state.sweeps, correlation=max(0.0, found), sweeps=0, anchor=state.points)
+
+
+def _memory(state: State) -> float:
+    """Correlation with where the particles stood, the largest of log-volumes', latents' and classes'."""
     before, now = state.anchor, state.points
     found = max(correlation(before.log_volume, now.log_volume), correlation(before.x, now.x))
     if before.label is not None and now.label is not None:
         classes = torch.nn.functional.one_hot(torch.stack([before.label, now.label])).double()
         found = max(found, correlation(classes[0], classes[1]))
-    if found > settings.correlation and state.sweeps < settings.sweeps:
-        return state
-    thin = 0 if math.isnan(state.correlation) else state.sweeps
-    return replace(state, thin=thin, correlation=max(0.0, found), sweeps=0, anchor=state.points)
+    return found
 
 
 def _adapt(state: State, done: Sweep) -> State:
@@ -165,14 +175,15 @@ def _adapt(state: State, done: Sweep) -> State:
     excess = min(
         min(done.acceptance, done.rough_acceptance) - ACCEPTANCE, done.inner_acceptance - INNER_ACCEPTANCE
     )
-    seen = state.seen.followed_by(done.evaluated) if state.seen is not None else None
+    seen = state.seen.followed_by(done.evaluated)[-MOST_POINTS:] if state.seen is not None else None
     return replace(state, size=min(1.0, state.size * math.exp(excess)), seen=seen)
 
 
-def _learn(target: Target, state: State) -> State:
-    if state.seen is None:
+def _learn(target: Target, state: State, growth: float = 1.0) -> State:
+    """Let the surrogate learn, where points have grown by so much since it last did."""
+    seen, known = state.seen, 0 if state.surrogate is None else state.surrogate.points
+    if seen is None or len(seen) < growth * known:
         return state
-    seen = state.seen
     surrogate = fit(
         target.features(seen.x, seen.label),
         seen.label,
