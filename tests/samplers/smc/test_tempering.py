@@ -39,19 +39,22 @@ def test_islands_agree_with_the_known_mean(rho, surrogate, seed):
 
 
 def test_the_first_draws_wait_twice(seed):
-    """Until the ladder, which biases all particles alike, is forgotten; and then once more."""
+    """Of three waits at the target the kernel adapts in the first, and not in the last two."""
     wanted = target(linear, 2.0)
     state = init(wanted, seed, SETTINGS)
     while not state.frozen:
         state = step(wanted, state, SETTINGS)
     assert state.ladder[-1].correlation <= SETTINGS.correlation
     assert state.sweeps == 0
-    left, waited = state.points, 0
+    waits, left = [], state.points
     while not state.thin:
-        state, waited = step(wanted, state, SETTINGS), waited + 1
-    assert waited == state.thin
+        sweeps, state = state.sweeps, step(wanted, state, SETTINGS)
+        if state.sweeps == 0:
+            waits.append(sweeps + 1)
+    assert len(waits) == 2
+    assert waits[1] == state.thin
     assert torch.equal(state.anchor.x, state.points.x)
-    assert correlation(left.x, state.points.x) <= SETTINGS.correlation
+    assert abs(correlation(left.log_volume, state.points.log_volume)) < 0.5
 
 
 def test_the_surrogate_learns_until_the_kernel_is_frozen(seed):

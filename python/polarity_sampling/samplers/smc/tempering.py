@@ -148,16 +148,17 @@ def correlation(before: torch.Tensor, now: torch.Tensor) -> float:
 
 
 def _settle(state: State, settings: Settings) -> State:
-    """Wait until nothing of the particles remembers where they stood: blocks lie that far apart.
+    """Wait, twice, until nothing of the particles remembers where they stood: blocks lie that far apart.
 
-    They have waited at the target before, while the kernel adapted. Once would do between blocks. But what is
-    left of where the ladder put the particles is a bias of all of them, and the square of a small correlation
-    leaves too little of it to be seen in a block.
+    Once would do between blocks. But what is left of where the ladder and the adaptation put the particles
+    is a bias of all of them, and the square of a small correlation leaves too little of it to be seen in a
+    block.
     """
     found = _memory(state)
     if found > settings.correlation and state.sweeps < settings.sweeps:
         return state
-    return replace(state, thin=state.sweeps, correlation=max(0.0, found), sweeps=0, anchor=state.points)
+    thin = 0 if math.isnan(state.correlation) else state.sweeps
+    return replace(state, thin=thin, correlation=max(0.0, found), sweeps=0, anchor=state.points)
 
 
 def _memory(state: State) -> float:
