@@ -180,9 +180,7 @@ def test_numbers_made_of_a_comparison_have_no_derivative():
     module, z = Switch(), torch.tensor([[0.1, 0.3, 0.2], [2.0, 1.0, -1.0]])
     J = ps.jacobian(module, z)
     assert J.route == "captured"
-    torch.testing.assert_close(
-        J.to_dense(), torch.stack([torch.eye(3), torch.diag(z[1].cos())])
-    )
+    torch.testing.assert_close(J.to_dense(), torch.stack([torch.eye(3), torch.diag(z[1].cos())]))
 
 
 def test_values_baked_in_are_noticed():
