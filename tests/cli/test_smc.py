@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ def test_the_draw_is_the_samplers(polarity: Polarity, folder: Path) -> None:
     assert np.array_equal(np.load("z.npz")["latents"], draw.latents.numpy())
     with Image.open("g.png") as picture:
         assert min(picture.size) > 100
-    for text in (f"{draw.diagnostics.evaluations:,} computed", "R-hat", "-0.5 -> -0.5", "top_k=2"):
+    for text in (f"{draw.diagnostics.evaluations:,} computed", "R-hat", "top_k=2"):
         assert text in result.output
+    rungs = " -> ".join(f"{rung.rho:.2g}" for rung in draw.diagnostics.ladder)
+    assert re.search(rf"ladder +{re.escape(rungs)}", result.output)
 
 
 def test_classes_and_a_checkpoint(polarity: Polarity, folder: Path) -> None:
