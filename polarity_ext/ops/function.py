@@ -18,6 +18,14 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.forward(*args)
 
 
+def is_tracked(*args: Tensor) -> bool:
+    """Whether any of them is being differentiated."""
+    if not _differentiable(args):
+        return False
+    recorded = torch.is_grad_enabled() and any(arg.requires_grad for arg in args)
+    return recorded or any(forward_ad.unpack_dual(arg).tangent is not None for arg in args)
+
+
 def refuse_derivatives(name: str, *args: Tensor) -> None:
     """Raises RuntimeError where a derivative may be asked of an op ``name``_ in place, which has none."""
     if not _differentiable(args):

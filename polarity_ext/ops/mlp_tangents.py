@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, is_tracked
 
 
 @torch.library.register_fake("polarity::mlp_tangents")
@@ -88,8 +88,7 @@ def _apply(
     name: str, v: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor], adjoint: bool
 ) -> Tensor:
     constants = [*weights, *factors]
-    tracked = torch.is_grad_enabled() and any(x.requires_grad for x in constants)
-    if tracked or any(torch.autograd.forward_ad.unpack_dual(x).tangent is not None for x in constants):
+    if is_tracked(*constants):
         raise RuntimeError(_TRACKED.format(name))
     out: Tensor = apply(_MlpTangents, v, adjoint, len(weights), *constants)
     return out

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, is_tracked
 
 
 @torch.library.register_fake("polarity::upfirdn2d")
@@ -133,8 +133,7 @@ def upfirdn2d(
         RuntimeError: shapes, dtypes or devices do not match; up or down is less than 1; f has more taps than
             the padded image has pixels; or a derivative in f is asked for.
     """
-    tracked = torch.is_grad_enabled() and f.requires_grad
-    if tracked or torch.autograd.forward_ad.unpack_dual(f).tangent is not None:
+    if is_tracked(f):
         raise RuntimeError(_TRACKED)
     ups, downs, pads = _pair("up", up, 2), _pair("down", down, 2), _pair("padding", padding, 4)
     if f.dim() != 1:

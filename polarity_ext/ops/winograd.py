@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, is_tracked
 
 # Where the polynomials of an edge are evaluated, besides infinity, by the edge of a tile.
 _POINTS = {4: (0.0, 1.0, -1.0), 5: (0.5, -0.5, 1.25, -1.25), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
@@ -189,8 +189,7 @@ def winograd(
         RuntimeError: shapes, dtypes or devices do not match, another number of taps, or a derivative in the
             weight is asked for.
     """
-    tracked = torch.is_grad_enabled() and weight.requires_grad
-    if tracked or torch.autograd.forward_ad.unpack_dual(weight).tangent is not None:
+    if is_tracked(weight):
         raise RuntimeError(_TRACKED)
     out: Tensor = apply(_Winograd, x, weight, kernel, stride, list(padding), list(size), transposed)
     return out

@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -41,7 +42,10 @@ class _Step:
 
     link: int | None
     """Whose residual it needs; None for a `Sum`."""
-    stage: Stage
+    apply: Callable[[Residual, Sequence[Tensor | None], bool], Sequence[Tensor]]
+    """The stage's ``push`` or ``pull``."""
+    shares: bool
+    """What it returns may lie in the memory of what it was given."""
     reads: tuple[int | None, ...]
     writes: tuple[int, ...]
     owned: bool
@@ -92,15 +96,15 @@ class Program:
         shared = probes.shape[1] != self._batch
         for step in self._steps:
             operands = [None if slot is None else values[slot] for slot in step.reads]
+            owned = step.owned
             if shared and step.expands:
                 operands = [
-                    self._expanded(t, step.stage) if t is not None and i in step.expands else t
+                    self._expanded(t, step.shares) if t is not None and i in step.expands else t
                     for i, t in enumerate(operands)
                 ]
-            owned = step.owned and not (shared and step.expands)
+                owned = False
             residual = () if step.link is None else residuals[step.link]
-            apply = step.stage.pull if self.transposed and step.link is not None else step.stage.push
-            results = apply(residual, operands, owned)  # type: ignore[arg-type]
+            results = step.apply(residual, operands, owned)
             del operands
             for slot, result in zip(step.writes, results, strict=True):
                 values[slot] = result
@@ -110,10 +114,9 @@ class Program:
         assert found is not None
         return found
 
-    def _expanded(self, tangent: Tensor, stage: Stage) -> Tensor:
+    def _expanded(self, tangent: Tensor, shares: bool) -> Tensor:
         full = tangent.expand(-1, self._batch, *tangent.shape[2:])
         # What lies in shared memory must not be written to later on.
-        shares = stage.pull_shares if self.transposed else stage.push_shares
         return full.contiguous() if shares else full
 
     def _schedule(self, plan: "list[_Planned]") -> list[_Step]:
@@ -152,7 +155,8 @@ class Program:
             frees = tuple({slot for slot in given if last_use[slot] == i} | set(unused))
             for slot in frees:
                 memory.pop(slot, None)
-            steps.append(_Step(link, stage, reads, writes, owned, frees, expands))
+            apply: Any = stage.pull if backwards else stage.push
+            steps.append(_Step(link, apply, shares, reads, writes, owned, frees, expands))
         return steps
 
     def _peak(self) -> int:

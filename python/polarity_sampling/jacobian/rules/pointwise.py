@@ -120,11 +120,12 @@ def scaled(t: Tensor, factor: Factor, owned: bool) -> Tensor:
         if factor == 1.0:
             return t
         return t.mul_(factor) if owned and is_dense(t) else t * factor
-    if not (owned and is_dense(t) and torch.broadcast_shapes(t.shape, factor.shape) == t.shape):
+    if not owned or not is_dense(t):
         return t * factor
     if factor.shape == t.shape[1:] and t.ndim > 1 and is_dense(t, 2) and t.dtype in COMPILED:
         return polarity_ext.scale_tangents_(t, factor)
-    return t.mul_(factor)
+    fits = torch.broadcast_shapes(t.shape, factor.shape) == t.shape
+    return t.mul_(factor) if fits else t * factor
 
 
 def reduced(u: Tensor, shape: tuple[int, ...]) -> Tensor:
