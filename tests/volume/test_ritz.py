@@ -42,6 +42,34 @@ def test_both_ends_hold_for_any_subspace(spectrum, condition, size, power, seed,
     assert (ritz.lower(top_k) >= ritz.values[:, :top_k] - slack).all()
 
 
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(
+    condition=st.floats(4, 12),
+    rows=st.integers(1, 40),
+    size=st.integers(1, 24),
+    seed=st.integers(0, 2**31),
+    data=st.data(),
+)
+def test_rounding_is_not_taken_for_an_eigenvalue(condition, rows, size, seed, data):
+    """Of products in float32; the whole space leaves no residual but rounding."""
+    width = data.draw(st.sampled_from(sorted({size, max(1, size // 2)})))
+    count = min(rows, size)
+    sigma = 10.0 ** (-condition * torch.arange(size, dtype=torch.float64) / size)
+    gen = torch.Generator().manual_seed(seed)
+    left, right = (
+        torch.linalg.qr(torch.randn(3, dim, count, generator=gen, dtype=torch.float64))[0]
+        for dim in (rows, size)
+    )
+    matrix = ((left * sigma[:count]) @ right.mT).float()
+    basis = torch.linalg.qr(torch.randn(3, size, width, generator=gen, dtype=torch.float64))[0]
+    truth = torch.linalg.svdvals(matrix.double())
+    truth = torch.nn.functional.pad(truth, (0, size - count))[:, :width]
+    lower = Subspace.of(matrix, basis).ritz().lower(width).clamp(min=0.0).sqrt()
+    # A column of `width` rounded products of `rows` or `size` numbers each, with room.
+    slack = 4 * (rows + size) ** 0.5 * torch.finfo(torch.float32).eps * truth[:, :1]
+    assert (lower <= truth + slack).all()
+
+
 def test_tight_on_a_good_subspace(seed):
     """First order: the upper end exceeds the truth by no more than the Ritz value's own error does."""
     matrix, space, norm = problem("power law", 1e4, 60, 20, 2, seed)

@@ -8,7 +8,9 @@ v_j) A is, in that basis and its complement,
 
 Lower ends. The Ritz values of A in the space A^(1/2) span(v) are those of Theta + Theta^(-1/2) R^T R
 Theta^(-1/2), and never above the eigenvalues (Courant-Fischer). They use the products J^T (J v) that the
-residuals need anyway and take up most of what the Ritz values miss.
+residuals need anyway and take up most of what the Ritz values miss. Divided by a small theta, the rounding of
+those products would pass for an eigenvalue. Exact residuals are orthogonal to all v, so what they have along
+v tells how large it is, and a residual counts as far as it and its theta are above that.
 
 Upper ends. lambda_i is at most the largest eigenvalue of A without v_1 .. v_(i-1) (Courant-Fischer again).
 By the Schur complement that is below u as soon as
@@ -21,6 +23,7 @@ The classical bounds by residuals and gaps are in B. N. Parlett, The Symmetric E
 chapter 11.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +37,8 @@ from polarity_sampling.volume.operator import LinearOperator
 _BISECTIONS = 40
 # Ritz values this far below the largest are rounding: their residuals are not divided by them.
 _NEGLIGIBLE = 1e-14
+# Rounding is not the same for every residual.
+_SAFETY = 3.0
 
 
 @dataclass(frozen=True)
@@ -86,12 +91,20 @@ class RitzValues:
     vectors: Tensor  # v [B, K, l], orthonormal
     residuals: Tensor  # r [B, K, l]
 
+    def rounding(self) -> Tensor:
+        """[B]: the length of a residual's rounding, from its part inside the subspace."""
+        _, dim, size = self.vectors.shape
+        inside = torch.linalg.matrix_norm(self.vectors.mT @ self.residuals)  # of size^2 numbers
+        return inside / size * math.sqrt(dim)
+
     def lower(self, top_k: int) -> Tensor:
         """[B, k]: lower bounds on the k largest eigenvalues."""
-        values = self.values[:, :top_k]
+        values, residuals = self.values[:, :top_k], self.residuals[:, :, :top_k]
         real = values > _NEGLIGIBLE * values[:, :1]
-        scale = torch.where(real, values.rsqrt(), 0.0)
-        gram = self.residuals[:, :, :top_k].mT @ self.residuals[:, :, :top_k]
+        known = torch.minimum(residuals.norm(dim=1), values)
+        clear = (known - _SAFETY * self.rounding()[:, None]).clamp(min=0.0)
+        scale = torch.where(real & (clear > 0), clear / known * values.rsqrt(), 0.0)
+        gram = residuals.mT @ residuals
         return dense.eigenvalues(torch.diag_embed(values) + scale[:, :, None] * gram * scale[:, None, :])
 
     def upper(self, top_k: int, deflated_norm: Tensor) -> Tensor:
