@@ -94,8 +94,9 @@ class RitzValues:
     def rounding(self) -> Tensor:
         """[B]: the length of a residual's rounding, from its part inside the subspace."""
         _, dim, size = self.vectors.shape
-        inside = torch.linalg.matrix_norm(self.vectors.mT @ self.residuals)  # of size^2 numbers
-        return inside / size * math.sqrt(dim)
+        inside = self.vectors.mT @ self.residuals  # size^2 numbers
+        length: Tensor = torch.linalg.matrix_norm(inside) / size * math.sqrt(dim)
+        return length
 
     def lower(self, top_k: int) -> Tensor:
         """[B, k]: lower bounds on the k largest eigenvalues."""
