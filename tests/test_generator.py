@@ -7,6 +7,7 @@ import polarity_sampling as ps
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.functional import jacobian
 
 
 def mlp() -> nn.Module:
@@ -183,7 +184,7 @@ def test_the_version_follows_every_tensor_of_shared_and_circular_modules():
     model = nn.Sequential(shared, nn.Sequential(shared, nn.BatchNorm1d(2)))
     model[1].add_module("owner", model)
     generator = ps.Generator(model, latent_dim=2)
-    assert len(generator.version()) == len([*model.parameters(), *model.buffers()])
+    assert len(generator.version()[1]) == len([*model.parameters(), *model.buffers()])
     for tensor in (*model.parameters(), *model.buffers()):
         before = generator.version()
         with torch.no_grad():
@@ -220,3 +221,63 @@ def test_arguments_are_checked():
         ps.Generator(mlp(), num_classes=0)
     with pytest.raises(ValueError, match="latent_dim is -1"):
         ps.Generator(mlp(), -1)
+
+
+class Gain(nn.Module):
+    """With parts that no count of writes follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 6))
+        self.gain, self.shift = 1.0, torch.zeros(6)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.count = 0
+
+    def forward(self, z):
+        self.calls += 1
+        self.count += 1
+        return (self.layers(z) * self.gain + self.shift).tanh()
+
+
+def _swap(m):
+    m.layers[1] = nn.ReLU()
+
+
+CHANGES = {
+    "data": lambda m: m.layers[2].weight.data.mul_(2),
+    "numpy": lambda m: m.layers[0].weight.detach().numpy().__imul__(3),
+    "attribute": lambda m: setattr(m, "gain", 2.0),
+    "plain tensor": lambda m: m.shift.data.add_(1.0),
+    "slope": lambda m: setattr(m.layers[1], "negative_slope", 0.7),
+    "layer": _swap,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_changes_that_torch_does_not_count_are_noticed(change):
+    module = Gain().eval()
+    z = torch.randn(3, 4)
+    before = ps.jacobian(module, z).to_dense()
+    CHANGES[change](module)
+    after = ps.jacobian(module, z)
+    assert after.route == "captured"
+    expected = torch.stack([jacobian(lambda one: module(one[None])[0], one) for one in z])
+    torch.testing.assert_close(after.to_dense(), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(before, after.to_dense(), atol=1e-3)
+
+
+def test_what_a_forward_pass_counts_is_no_change():
+    generator = ps.Generator(Gain().eval(), 4)
+    ps.log_volume(generator, torch.randn(2, 4), top_k=2)
+    version, double = generator.version(), generator.in_dtype(torch.float64).version()
+    ps.log_volume(generator, torch.randn(2, 4), top_k=2)
+    assert generator.version() == version
+    assert generator.in_dtype(torch.float64).version() == double
+
+
+def test_train_mode_is_noticed_later_too():
+    module = norm_net().eval()
+    ps.jacobian(module, torch.randn(2, 4))
+    module.train()
+    with pytest.raises(ps.GeneratorError, match=r"train mode"):
+        ps.jacobian(module, torch.randn(2, 4))

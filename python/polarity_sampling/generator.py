@@ -4,19 +4,17 @@ import copy
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from polarity_sampling import state
 from polarity_sampling.checks import check_labels, check_latents, check_module, forward_flat
 from polarity_sampling.laws import Law
 from polarity_sampling.precision import Float64, differentiable_attention
-
-# State of a module in one tuple: changes whenever a parameter or buffer is replaced or written to.
-Version = tuple[tuple[int, int], ...]
+from polarity_sampling.state import Version as Version
 
 
 class Generator:
@@ -61,7 +59,7 @@ class Generator:
         self.base = Law.of(base)
         self.num_classes = num_classes
         self.name = name or type(module).__name__
-        self._is_twin = False
+        self._is_copy = False
 
     @staticmethod
     def of(model: "nn.Module | Generator", latent_dim: int | None = None) -> "Generator":
@@ -80,12 +78,12 @@ class Generator:
     @property
     def fixed_dtype(self) -> torch.dtype | None:
         """`dtype`, or None for a module without any state, which computes in the dtype of z."""
-        return next((t.dtype for t in self._state() if t.is_floating_point()), None)
+        return next((t.dtype for t in state.tensors(self.module) if t.is_floating_point()), None)
 
     @property
     def device(self) -> torch.device:
         """Of the module's first parameter or buffer; the CPU if it has none."""
-        return next((t.device for t in self._state()), torch.device("cpu"))
+        return next((t.device for t in state.tensors(self.module)), torch.device("cpu"))
 
     def __call__(self, z: Tensor, label: Tensor | int | None = None, *, batch_size: int = 64) -> Tensor:
         """Samples for latents ``z`` [n, K], without gradients, in batches; returns [n, *] on `device`.
@@ -119,19 +117,19 @@ class Generator:
     def check(self) -> None:
         """Makes sure that the module maps every latent by itself, deterministically, to finite numbers.
 
-        Costs a few forward passes, once for every state of the weights.
+        Costs a few forward passes, once for every state of the module.
 
         Raises:
             GeneratorError: what is wrong and what to do.
         """
-        version = self.version()
-        if _checked.get(self.module) != version:
+        if not self._is_copy and not state.is_as_it_was(self.module):
+            before = state.look(self.module)
             z = self.base.draw(0, torch.arange(2), self.latent_dim).to(self.device, self.dtype)
             label = (
                 None if self.num_classes is None else torch.zeros(2, dtype=torch.int64, device=self.device)
             )
             check_module(self.module, z, label)
-            _checked[self.module] = version
+            state.remember(self.module, before)
 
     def in_dtype(self, dtype: torch.dtype) -> "Generator":
         """This generator with a copy of the module in another precision (kept until the weights change)."""
@@ -147,15 +145,16 @@ class Generator:
             with torch.no_grad():
                 self.flat(z, None if self.num_classes is None else z.new_zeros(1, dtype=torch.int64))
                 kept = (key, copy.deepcopy(self.module).to(dtype))
+            state.inherit(kept[1], self.module)
             _twins[self.module] = kept
         twin = Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
-        twin._is_twin = dtype == torch.float64
-        _checked[twin.module] = twin.version()  # what was checked of the original holds for its copy
+        twin._is_copy = True  # what was checked of the original holds for it
         return twin
 
     def flat(self, z: Tensor, label: Tensor | None) -> Tensor:
         """Samples as [B, D]; the function whose Jacobian is meant. Differentiable."""
-        with differentiable_attention(), Float64() if self._is_twin else nullcontext():
+        raised = self._is_copy and self.dtype == torch.float64
+        with differentiable_attention(), Float64() if raised else nullcontext():
             return forward_flat(self.module, z, label)
 
     def then(self, features: nn.Module, name: str | None = None) -> "Generator":
@@ -178,9 +177,12 @@ class Generator:
         return Generator(module, self.latent_dim, self.base, self.num_classes, joined)
 
     def version(self) -> Version:
-        """Cheap stamp of the weights: equal as long as nothing has written to them."""
-        # Inference tensors have no version counter, and nothing outside inference mode writes to them.
-        return tuple([(t.data_ptr(), 0 if t.is_inference() else t._version) for t in self._state()])
+        """Cheap stamp of the weights: equal as long as nothing has written to them.
+
+        What leaves no trace in torch's counts (``p.data.mul_(...)``, an attribute, another activation in the
+        place of one) is noticed by `check`, and changes the stamp from there on.
+        """
+        return state.version(self.module)
 
     def weight_hash(self) -> str:
         """SHA-256 of the architecture (class names, constants of layers) and every weight and buffer.
@@ -196,19 +198,6 @@ class Generator:
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _state(self) -> Iterator[Tensor]:
-        """Parameters, then buffers; many times in a call, so without the names that torch makes for each."""
-        modules, seen = [self.module], {self.module}
-        for module in modules:
-            for child in module._modules.values():
-                if child is not None and child not in seen:  # modules may be shared, or hold each other
-                    seen.add(child)
-                    modules.append(child)
-        for module in modules:
-            yield from (part for part in module._parameters.values() if part is not None)
-        for module in modules:
-            yield from (part for part in module._buffers.values() if part is not None)
-
 
 class _Composition(nn.Module):
     def __init__(self, generator: nn.Module, features: nn.Module) -> None:
@@ -221,9 +210,7 @@ class _Composition(nn.Module):
         return self.features(self.generator(*inputs))
 
 
-# What is known of a module, for as long as it lives: the state that passed `check`, and one copy in
-# another precision.
-_checked: "weakref.WeakKeyDictionary[nn.Module, Version]" = weakref.WeakKeyDictionary()
+# Of every module one copy in another precision.
 _twins: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple[torch.dtype, Version], nn.Module]]" = (
     weakref.WeakKeyDictionary()
 )

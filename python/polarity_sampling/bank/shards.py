@@ -24,7 +24,7 @@ from polarity_sampling.bank.files import storage_errors, write_atomically
 from polarity_sampling.bank.metadata import BankMetadata
 from polarity_sampling.errors import BankError
 from polarity_sampling.generator import Generator
-from polarity_sampling.volume import log_volume
+from polarity_sampling.volume.log_volume import log_volume
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from torch import Tensor
 from polarity_sampling.generator import Generator
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.samplers.arguments import checked_directions
-from polarity_sampling.volume import log_volume
+from polarity_sampling.volume.log_volume import log_volume
 from polarity_sampling.volume.svd import check_tol
 
 
