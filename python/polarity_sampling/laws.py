@@ -57,7 +57,7 @@ class Law(ABC):
         if rows.dtype != torch.int64 or rows.ndim != 1:
             raise TypeError(f"rows is {rows.dtype} of shape {tuple(rows.shape)}: expected an int64 vector")
         if rows.numel() == 0:
-            return torch.empty(0, dim, device="cpu")
+            return torch.empty(0, dim, dtype=torch.float32, device="cpu")
         rows = rows.cpu()
         low, high = int(rows.min()), int(rows.max())
         if low < 0 or high >= 2**62 // (dim + 2):
@@ -72,7 +72,7 @@ class Law(ABC):
         return self._draw_sorted(seed, distinct, dim)[position]
 
     def _draw_sorted(self, seed: int, rows: Tensor, dim: int) -> Tensor:
-        out = torch.empty(rows.numel(), dim, device="cpu")
+        out = torch.empty(rows.numel(), dim, dtype=torch.float32, device="cpu")
         breaks = (rows.diff() > max(1, _GAP // dim)).nonzero().flatten() + 1
         edges = [0, *breaks.tolist(), rows.numel()]
         for begin, end in pairwise(edges):
@@ -90,7 +90,7 @@ class Law(ABC):
         step = max(1, _BLOCK // dim)
         if stop - start <= step:
             return self._draw_block(seed, start, stop, dim)
-        out = torch.empty(stop - start, dim, device="cpu")
+        out = torch.empty(stop - start, dim, dtype=torch.float32, device="cpu")
         for first in range(start, stop, step):
             last = min(first + step, stop)
             out[first - start : last - start] = self._draw_block(seed, first, last, dim)

@@ -32,7 +32,7 @@ def reject(
     Raises SamplingError when slots are still empty after max_candidates.
     """
     n = proposals.n
-    latents = torch.empty(n, proposals.generator.latent_dim)
+    latents = torch.empty(n, proposals.generator.latent_dim, dtype=torch.float32)
     labels = None if proposals.generator.num_classes is None else torch.empty(n, dtype=torch.int64)
     rows, found = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.float64)
     pending, spent, t = torch.arange(n), 0, 0

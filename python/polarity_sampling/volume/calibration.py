@@ -147,7 +147,7 @@ def _measure(
     if primal == "auto":
         primal = "float64" if dtype != torch.float64 and _settles(single, z, label, memory) else "working"
     operator = jacobian(single, z, label, memory=memory, primal=primal)
-    identity = torch.eye(generator.latent_dim, device=generator.device)
+    identity = torch.eye(generator.latent_dim, dtype=torch.float32, device=generator.device)
     both = operator @ torch.cat([identity, probes], 1)
     columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
     largest = gram_spectrum(columns, torch.zeros(z.shape[0], device=z.device)).singular_values[:, 0]

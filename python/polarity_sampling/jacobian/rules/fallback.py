@@ -76,7 +76,7 @@ class Fallback(Stage):
     def _all_outputs(self, pushed: tuple[Tensor, ...], probes: int) -> Sequence[Tensor]:
         found = iter(pushed)
         return [
-            next(found) if out.active else torch.zeros(probes, *out.shape, device=out.device)
+            next(found) if out.active else torch.zeros(probes, *out.shape, dtype=out.dtype, device=out.device)
             for out in self._call.outputs
         ]
 

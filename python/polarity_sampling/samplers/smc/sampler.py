@@ -169,7 +169,7 @@ class SMCSampler:
         self, slots: dict[int | None, Tensor], states: dict[int | None, State]
     ) -> tuple[SMCDraw, dict[int | None, State]]:
         n = sum(len(s) for s in slots.values())
-        latents = torch.empty(n, self.generator.latent_dim)
+        latents = torch.empty(n, self.generator.latent_dim, dtype=torch.float32)
         labels = None if self.generator.num_classes is None else torch.empty(n, dtype=torch.int64)
         log_volumes = torch.empty(n, dtype=torch.float64)
         row_ids, islands, particles = (torch.empty(n, dtype=torch.int64) for _ in range(3))

@@ -91,8 +91,9 @@ def fit(
 def _untrained(features: Tensor, log_volume: Tensor, classes: int, generator: torch.Generator) -> Surrogate:
     weights = []
     for fan_in, fan_out in ((features.shape[1] + classes, WIDTH), (WIDTH, WIDTH), (WIDTH, 1)):
-        weights.append(torch.randn(fan_in, fan_out, generator=generator) / math.sqrt(fan_in))
-        weights.append(torch.zeros(fan_out))
+        normal = torch.randn(fan_in, fan_out, generator=generator, dtype=torch.float32)
+        weights.append(normal / math.sqrt(fan_in))
+        weights.append(torch.zeros(fan_out, dtype=torch.float32))
     # A law's coordinates are exchangeable and a summary's have unit spread: one mean and one spread will do.
     centre = (float(features.mean()), float(log_volume.mean()))
     spread = (max(float(features.std()), 1e-6), max(float(log_volume.std()), 1e-6))
