@@ -183,6 +183,49 @@ def test_numbers_made_of_a_comparison_have_no_derivative():
     torch.testing.assert_close(J.to_dense(), torch.stack([torch.eye(3), torch.diag(z[1].cos())]))
 
 
+class _Descent(nn.Module):
+    """A step of gradient descent, cut off from z where that does not say that it wants a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(3, 16), nn.Softplus(), nn.Linear(16, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = z if z.requires_grad else z.detach().requires_grad_()
+            return x - torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)[0]
+
+
+@torch.library.custom_op("polarity_tests::cube", mutates_args=())
+def _cube(x: Tensor) -> Tensor:
+    return x**3
+
+
+_cube.register_autograd(
+    lambda ctx, grad: 3 * ctx.saved_tensors[0] ** 2 * grad,
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(inputs[0]),
+)
+
+
+class _BranchesAndCubes(nn.Module):
+    """Cannot be captured, and its operator has no forward derivative, which torch.func takes for zero."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z if float(z.sum()) > 1e9 else z + _cube(z).roll(1, 1)
+
+
+@pytest.mark.parametrize("kind", [_Descent, _BranchesAndCubes])
+def test_a_derivative_that_is_zero_without_a_word_is_not_believed(kind):
+    module, z = kind().eval(), torch.randn(4, 3)
+    J = ps.jacobian(module, z)
+    with pytest.warns(ps.PolarityWarning, match="cannot be transformed by torch.func"):
+        found = J.to_dense()
+    expected = torch.stack([torch.autograd.functional.jacobian(lambda x: module(x[None])[0], x) for x in z])
+    assert J.route == "autograd"
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(J.mT @ torch.eye(3), expected.mT, atol=1e-5, rtol=1e-5)
+
+
 def test_values_baked_in_are_noticed():
     class Baked(nn.Module):
         def forward(self, z: Tensor) -> Tensor:

@@ -28,6 +28,9 @@ from polarity_sampling.jacobian.precision import (
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
 
+# Of the probe by which derivatives are compared, and how far they may differ, relative to their size.
+_SEED, _AGREEMENT = 0x5EED_DE71, 1e-2
+
 _Product = Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor]
 
 
@@ -309,12 +312,35 @@ class JacobianOperator:
         for part, result in zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True):
             result.copy_(self._product(what, transform, fallback, part))
 
+    def _compare_modes(self) -> None:
+        """Once for each module: its forward derivative by torch.func is the transpose of autograd's.
+
+        A forward that asks whether z requires a gradient may have one that is zero without a word, and so may
+        operators from outside of torch.
+
+        Raises:
+            ValueError: it is not.
+        """
+        module, z = self.generator.module, self.z
+        if module in _compared:
+            return
+        v = polarity_ext.gaussian(_SEED, 0, (1, *z.shape), device=self.device).to(z)
+        pushed = func_route.push_forward(self.generator, z, self.label, v)
+        # |J v|^2, where there is any, is the product of v with J^T (J v).
+        u = pushed if pushed.any() else torch.ones_like(pushed)
+        pulled = autograd_route.pull_back(self.generator, z, self.label, u)
+        gap = float((u * pushed).sum() - (pulled * v).sum())
+        if not abs(gap) <= _AGREEMENT * float(u.norm() * pushed.norm()):
+            raise ValueError("its forward derivative is not the transpose of autograd's")
+        _compared.add(module)
+
     def _product(self, what: str, transform: _Product, fallback: _Product, probes: Tensor) -> Tensor:
         """One chunk of probes [L, B, *]; the first failure changes the route, with a warning."""
         module = self.generator.module
         reason: Exception | None = None
         if module not in _not_transformable:
             try:
+                self._compare_modes()
                 return transform(self.generator, self.z, self.label, probes)
             except torch.OutOfMemoryError:
                 raise
@@ -339,6 +365,8 @@ class JacobianOperator:
         return result
 
 
+# Modules whose derivatives by torch.func have been found to agree.
+_compared: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 # Modules on which torch.func has failed; not asked again.
 _not_transformable: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 # Modules of which it has been said that they cannot be captured.
