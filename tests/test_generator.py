@@ -134,6 +134,21 @@ class Pair(nn.Module):
         return z, z
 
 
+class Pixels(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return (255 * z.sigmoid()).to(torch.uint8)
+
+
+class Half(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z.half()
+
+
+class Nothing(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z[:, :0]
+
+
 class Mixed(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return z.sum()
@@ -160,12 +175,43 @@ def with_nan() -> nn.Module:
         (Noisy(), "random: two calls with the same latents differ"),
         (WithoutGradients(), r"cuts its samples off from z .torch\.no_grad"),
         (Pair(), "returned a tuple; expected one tensor"),
+        (Pixels(), r"returned torch\.uint8; expected samples in float32 or float64"),
+        (nn.Sequential(nn.Linear(4, 4), Half()), r"returned torch\.float16; expected"),
+        (Nothing(), r"returned shape \[2, 0\]"),
+        (nn.Linear(5, 2), r"does not run on latents \[2, 4\] \(mat1 and mat2.*latent_dim="),
+        (nn.Conv2d(4, 2, 1), r"does not run on latents \[2, 4\].*z\[:, :, None, None\]"),
+        (Labelled(), r"missing 1 required positional argument: 'label'.*num_classes="),
         (Mixed(), r"returned shape \[\] for 2 latents"),
     ],
 )
 def test_generators_without_a_jacobian_per_latent(module, text):
     with pytest.raises(ps.GeneratorError, match=text):
         ps.jacobian(ps.Generator(module, 4), torch.randn(3, 4))
+
+
+def test_samples_in_another_precision_than_the_weights():
+    class Raised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 6))
+
+        def forward(self, z: Tensor) -> Tensor:
+            return self.layers(z).double()
+
+    module, z = Raised().eval(), torch.randn(3, 4)
+    J = ps.jacobian(module, z)
+    assert J.dtype == torch.float64
+    expected = torch.stack([jacobian(lambda one: module(one[None])[0], one) for one in z])
+    torch.testing.assert_close(J.to_dense().float(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_torchscript_has_no_modes():
+    module = mlp()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frozen = torch.jit.freeze(torch.jit.script(module))
+    z = torch.randn(3, 4)
+    torch.testing.assert_close(ps.jacobian(frozen, z).to_dense(), ps.jacobian(module, z).to_dense())
 
 
 def test_a_repaired_module_is_looked_at_again():

@@ -66,7 +66,12 @@ def forward_flat(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
             f"the generator returned a {type(out).__name__}; expected one tensor [B, *]: wrap it in a module "
             "that returns the samples alone"
         )
-    if out.ndim < 1 or out.shape[0] != z.shape[0]:
+    if out.dtype not in (torch.float32, torch.float64):
+        raise GeneratorError(
+            f"the generator returned {out.dtype}; expected samples in float32 or float64: wrap it in a "
+            "module that converts them, or that leaves out a conversion to pixels"
+        )
+    if out.ndim < 1 or out.shape[0] != z.shape[0] or out.numel() == 0:
         raise GeneratorError(
             f"the generator returned shape {list(out.shape)} for {z.shape[0]} latents; expected [B, *], one "
             "sample a row"
@@ -83,13 +88,13 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
                 "diverged; load another one"
             )
     for name, layer in module.named_modules():
-        if layer.training and isinstance(layer, _MODE_LAYERS):
+        if isinstance(layer, _MODE_LAYERS) and layer.training:
             raise GeneratorError(
                 f"layer '{name}' ({type(layer).__name__}) is in train mode, so samples depend on their batch "
                 "or on chance: call module.eval() first"
             )
     with torch.no_grad():
-        together = forward_flat(module, z, label)
+        together = _first(module, z, label)
         again = forward_flat(module, z, label)
         try:
             one_by_one = [forward_flat(module, z[[i]], None if label is None else label[[i]]) for i in (0, 1)]
@@ -115,13 +120,28 @@ def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:
         )
     scale = float(together.abs().max())
     # Other batch sizes round differently; another latent's influence is far larger than rounding.
-    tolerance = 1e-3 if together.dtype != torch.float64 else 1e-8
+    tolerance = 1e-3 if z.dtype != torch.float64 else 1e-8
     # Written so that NaN (statistics over a batch of one) fails it too.
     if not float((together - alone).abs().max()) <= tolerance * max(scale, 1e-30):
         raise GeneratorError(
             "a sample depends on the other latents in its batch (batch statistics, minibatch standard "
             "deviation?): such layers have no Jacobian per latent; put them in eval mode or remove them"
         )
+
+
+def _first(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
+    """The first samples there are; what fails here is likely to be no fault of the module."""
+    try:
+        return forward_flat(module, z, label)
+    except (torch.OutOfMemoryError, GeneratorError):
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        labels = "" if label is None else " and labels [2]"
+        raise GeneratorError(
+            f"the generator does not run on latents {list(z.shape)}{labels} ({error}): pass latent_dim= or "
+            "num_classes=, or wrap it in a module that is called with z [B, K], and labels [B] if it has "
+            "classes, for instance one that makes images of latents by z[:, :, None, None]"
+        ) from error
 
 
 def _is_cut_off(module: nn.Module, z: Tensor, label: Tensor | None) -> bool:

@@ -344,3 +344,9 @@ def test_tilting_the_law_that_rows_were_drawn_from():
     found = PolaritySampler(bank, 0.7, target="proposal").weights().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert not np.allclose(PolaritySampler(bank, 0.7, target="base").weights().numpy(), expected)
+
+
+@pytest.mark.parametrize("bank", ["digits.bank", None, torch.nn.Linear(2, 2)])
+def test_what_is_no_bank_is_called_by_its_name(bank):
+    with pytest.raises(TypeError, match=rf"bank is a {type(bank).__name__}; expected a bank: ps\.Bank\.open"):
+        PolaritySampler(bank, 0.5)

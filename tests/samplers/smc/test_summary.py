@@ -44,6 +44,14 @@ def test_the_same_generator_gives_the_same(monkeypatch):
     assert Summary.of(sheet(), ps.Normal()).mean.shape == (2,)
 
 
+def test_samples_of_one_number(seed):
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1), nn.Flatten(0)).eval()  # [B]
+    generator = ps.Generator(module, 3)
+    summary = Summary.of(generator, generator.base)
+    assert summary(torch.randn(5, 3), None).shape == (5, 1)
+
+
 def test_samples_that_do_not_vary_tell_nothing():
     g = ps.Generator(Constant(), 4)
     assert Summary.of(g, g.base)(torch.randn(5, 4), None).shape == (5, 0)

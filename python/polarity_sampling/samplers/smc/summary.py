@@ -65,4 +65,4 @@ def _entries(generator: Generator, z: Tensor, label: Tensor | None, stride: int)
     for i in range(0, len(z), _CHUNK):
         rows = slice(i, i + _CHUNK)
         samples = generator(z[rows], None if label is None else label[rows], batch_size=_CHUNK)
-        yield samples.flatten(1)[:, ::stride].float().cpu()
+        yield samples.reshape(len(samples), -1)[:, ::stride].float().cpu()
