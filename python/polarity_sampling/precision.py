@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16)
 _CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
@@ -37,6 +39,13 @@ class Float64(TorchFunctionMode):
 
 def _raised(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value in _LOW else value
+
+
+def in_full_precision(function: _Function) -> _Function:
+    """`function` outside of the caller's autocast, whose rounding is not the generator's."""
+    for device in ("cpu", "cuda"):
+        function = torch.autocast(device, enabled=False)(function)
+    return function
 
 
 @contextmanager

@@ -121,6 +121,44 @@ def test_explain_lists_what_has_no_rule():
     assert "torch.func" in str(explanation)
 
 
+class _CompiledParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.compile(nn.Linear(6, 9), backend="aot_eager")
+        self.last = nn.Linear(9, 4)
+        self.wave = torch.compile(torch.sin, backend="aot_eager")
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(self.wave(self.first(z)))
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_was_compiled_is_captured_all_the_same(whole):
+    module = _CompiledParts().eval()
+    if whole:
+        module = torch.compile(module, backend="aot_eager")
+    z = torch.randn(3, 6)
+    J = ps.jacobian(module, z)
+    assert J.route == "captured"
+    expected = torch.stack([torch.autograd.functional.jacobian(lambda x: module(x[None])[0], x) for x in z])
+    torch.testing.assert_close(J.to_dense(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_of_the_caller_changes_nothing(generator):
+    z, V = torch.randn(3, 6), torch.randn(6, 2)
+
+    def found() -> list[Tensor]:
+        J = ps.jacobian(generator, z)
+        tangents = J @ V
+        return [tangents, J.mT @ tangents, J.column_norms(), ps.log_volume(generator, z, top_k=2).value]
+
+    expected = found()
+    with torch.autocast("cpu", torch.bfloat16):
+        again = found()
+    for one, other in zip(expected, again, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_explain_says_why_a_module_is_not_captured():
     class Branches(nn.Module):
         def forward(self, z: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """A generator as a graph of ATen operators without side effects, recorded by running it once."""
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +71,7 @@ def capture(generator: Generator, z: Tensor, label: Tensor | None) -> Capture:
     def flat(*inputs: Tensor) -> Tensor:
         return generator.flat(inputs[0], inputs[1] if len(inputs) == 2 else None)
 
-    with torch.no_grad(), _Recordable():
+    with torch.no_grad(), _Recordable(), _as_written():
         recorded = make_fx(flat)(*inputs)
         _drop_side_effects(recorded.graph)
         recorded.recompile()
@@ -82,6 +84,12 @@ def capture(generator: Generator, z: Tensor, label: Tensor | None) -> Capture:
     placeholders = tuple(n for n in graph.nodes if n.op == "placeholder")
     output = next(n for n in graph.nodes if n.op == "output").args[0]
     return Capture(graph, placeholders, output, operands)
+
+
+def _as_written() -> AbstractContextManager[None]:
+    """What ``torch.compile`` has wrapped is recorded as it was before, instead of refused."""
+    dynamo = sys.modules.get("torch._dynamo")  # takes long to import, and was by whoever compiled something
+    return nullcontext() if dynamo is None else dynamo.config.patch(error_on_nested_fx_trace=False)
 
 
 class _Recordable(TorchFunctionMode):

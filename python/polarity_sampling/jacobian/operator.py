@@ -27,6 +27,7 @@ from polarity_sampling.jacobian.precision import (
 )
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
+from polarity_sampling.precision import in_full_precision
 
 # Of the probe by which derivatives are compared, and how far they may differ, relative to their size.
 _SEED, _AGREEMENT = 0x5EED_DE71, 1e-2
@@ -34,6 +35,7 @@ _SEED, _AGREEMENT = 0x5EED_DE71, 1e-2
 _Product = Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor]
 
 
+@in_full_precision
 def jacobian(
     generator: "Generator | nn.Module",
     z: Tensor,
@@ -143,6 +145,7 @@ class JacobianOperator:
         """The adjoint, of shape (B, K, D)."""
         return AdjointOperator(self)
 
+    @in_full_precision
     @torch.inference_mode(False)  # derivatives need a graph, also in somebody's inference mode
     def __matmul__(self, tangents: Tensor) -> Tensor:
         """``J @ V``: V [B, K, L], or [K, L] for the same probes at every latent -> [B, D, L].
@@ -161,6 +164,7 @@ class JacobianOperator:
             self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
         return out.permute(1, 2, 0)
 
+    @in_full_precision
     @torch.inference_mode(False)
     def in_float64(self, tangents: Tensor) -> Tensor:
         """``J @ V`` with products in float64, too, for V [K, L] or [B, K, L] float64 -> [B, D, L].
@@ -265,6 +269,7 @@ class JacobianOperator:
             return "captured"
         return "autograd" if self.generator.module in _not_transformable else "torch.func"
 
+    @in_full_precision
     @torch.inference_mode(False)
     def _captured(self) -> CapturedRoute | None:
         with self._lock:
@@ -386,6 +391,7 @@ class AdjointOperator:
         """J again."""
         return self._forward
 
+    @in_full_precision
     @torch.inference_mode(False)
     def __matmul__(self, cotangents: Tensor) -> Tensor:
         """``J^T @ U``: U [B, D, L], or [D, L] for the same cotangents at every latent -> [B, K, L]."""

@@ -10,6 +10,7 @@ from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.memory import parse_memory
+from polarity_sampling.precision import in_full_precision
 from polarity_sampling.volume.calibration import CHECK_PROBES, rounding_of
 from polarity_sampling.volume.latents import directions, why_no_more
 from polarity_sampling.volume.plan import TolMode, plan_for
@@ -69,6 +70,7 @@ class LogVolume:
         return int(self.spent.max())
 
 
+@in_full_precision
 def log_volume(
     generator: "Generator | nn.Module",
     z: Tensor,
