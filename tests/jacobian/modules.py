@@ -250,6 +250,10 @@ CONVOLUTIONS = {f"conv2d_{name}": layer((4, 6, 6), make) for name, make in _CONV
     "enlarged_3x3": layer(
         (4, 6, 6), lambda: nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 3, 1, 1))
     ),
+    "enlarged_exactly": layer(
+        (4, 6, 6),
+        lambda: nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest-exact"), nn.Conv2d(4, 5, 3, 1, 1)),
+    ),
     "enlarged_grouped": layer(
         (4, 3, 4), lambda: nn.Sequential(nn.Upsample(scale_factor=(3, 2)), nn.Conv2d(4, 6, (2, 3), groups=2))
     ),
@@ -316,6 +320,10 @@ POOLINGS = {
         "antialiased": lambda x: F.interpolate(x, size=(3, 4), mode="bilinear", antialias=True),
         "nearest_1d": lambda x: F.interpolate(x[:, 0], scale_factor=2),
         "linear_1d": lambda x: F.interpolate(x[:, 0], scale_factor=2, mode="linear"),
+        "nearest_exact": lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
+        "nearest_exact_size": lambda x: F.interpolate(x, size=(9, 7), mode="nearest-exact"),
+        "nearest_exact_1d": lambda x: F.interpolate(x[:, 0], size=9, mode="nearest-exact"),
+        "nearest_exact_3d": lambda x: F.interpolate(x[:, None], scale_factor=1.5, mode="nearest-exact"),
         "nearest_3d": lambda x: F.interpolate(x[:, None], scale_factor=2),
         "average": lambda x: F.avg_pool2d(x, 3, 2, 1),
         "average_uncounted": lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),

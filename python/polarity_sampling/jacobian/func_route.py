@@ -2,15 +2,18 @@
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from torch.func import jvp, vjp
 
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.quiet_vmap import quiet_vmap
 
 
 def push_forward(generator: Generator, z: Tensor, label: Tensor | None, tangents: Tensor) -> Tensor:
     """J @ V for tangents [L, B, K] -> [L, B, D]."""
     with torch.no_grad():
-        pushed: Tensor = vmap(lambda v: jvp(lambda x: generator.flat(x, label), (z,), (v,))[1])(tangents)
+        pushed: Tensor = quiet_vmap(lambda v: jvp(lambda x: generator.flat(x, label), (z,), (v,))[1])(
+            tangents
+        )
     return pushed
 
 
@@ -22,5 +25,5 @@ def pull_back(generator: Generator, z: Tensor, label: Tensor | None, cotangents:
         if len(cotangents) == 1:  # spares those of one a warning where torch cannot batch an operator
             alone: Tensor = pullback(cotangents[0])[0][None]
             return alone
-        pulled: Tensor = vmap(lambda u: pullback(u)[0])(cotangents)
+        pulled: Tensor = quiet_vmap(lambda u: pullback(u)[0])(cotangents)
     return pulled

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from torch.func import jvp, vjp
 from torch.utils import _pytree as pytree
 
+from polarity_sampling.jacobian.quiet_vmap import quiet_vmap
 from polarity_sampling.jacobian.stage import Call, Residual, Stage
 
 # Operators whose forward derivative torch refused; theirs is the transpose of the transpose.
@@ -59,7 +60,7 @@ class Fallback(Stage):
         function, point = self._function(residual)
         if not self._by_transpose:
             try:
-                pushed = vmap(lambda *t: jvp(function, point, t)[1])(*tangents)
+                pushed = quiet_vmap(lambda *t: jvp(function, point, t)[1])(*tangents)
                 return self._all_outputs(pushed, tangents[0].shape[0])
             except torch.OutOfMemoryError:
                 raise
@@ -71,7 +72,7 @@ class Fallback(Stage):
         outputs, pullback = pulled[0], pulled[1]
         zeros = tuple(torch.zeros_like(out) for out in outputs)
         push = vjp(lambda *u: pullback(u), *zeros)[1]
-        return self._all_outputs(vmap(lambda *t: push(t))(*tangents), tangents[0].shape[0])
+        return self._all_outputs(quiet_vmap(lambda *t: push(t))(*tangents), tangents[0].shape[0])
 
     def _all_outputs(self, pushed: tuple[Tensor, ...], probes: int) -> Sequence[Tensor]:
         found = iter(pushed)
@@ -89,4 +90,4 @@ class Fallback(Stage):
             if out.active
         )
         pullback = vjp(function, *point)[1]
-        return list(vmap(pullback)(full))
+        return list(quiet_vmap(pullback)(full))

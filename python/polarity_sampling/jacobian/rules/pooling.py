@@ -38,9 +38,14 @@ class Enlargement(Map):
         self.factor = factor
 
 
-@rule(aten.upsample_nearest2d.default, aten.upsample_nearest2d.vec)
+@rule(
+    aten.upsample_nearest2d.default,
+    aten.upsample_nearest2d.vec,
+    aten._upsample_nearest_exact2d.default,
+    aten._upsample_nearest_exact2d.vec,
+)
 def nearest(call: Call) -> Stage:
-    plain = _upsampled(call, 2, "nearest")
+    plain = _upsampled(call, 2)
     before, after = call.active[0].shape[2:], call.out.shape[2:]
     whole = all(large % small == 0 for small, large in zip(before, after, strict=True))
     scales = call.arguments.get("scale_factors") or [call.arguments.get(n) for n in _SCALES[2]]
@@ -49,17 +54,17 @@ def nearest(call: Call) -> Stage:
     return Enlargement(plain, factor) if whole and as_given else plain
 
 
-def _upsampling(dims: int, kind: str) -> None:
-    operator = getattr(aten, f"upsample_{kind}{dims}d")
+def _upsampling(dims: int, name: str) -> None:
+    operator = getattr(aten, name)
 
     @rule(operator.default, operator.vec)
     def make(call: Call) -> Stage:
-        return _upsampled(call, dims, kind)
+        return _upsampled(call, dims)
 
 
-def _upsampled(call: Call, dims: int, kind: str) -> Map:
-    forward = getattr(aten, f"upsample_{kind}{dims}d")
-    backward = getattr(aten, f"upsample_{kind}{dims}d_backward")
+def _upsampled(call: Call, dims: int) -> Map:
+    forward = call.op.overloadpacket
+    backward = getattr(aten, f"{forward.__name__}_backward")
     size = list(call.out.shape[2:])
     scales = call.arguments.get("scale_factors")
     if scales is None:
@@ -73,12 +78,14 @@ def _upsampled(call: Call, dims: int, kind: str) -> Map:
 
 
 _SCALES = {1: ["scales"], 2: ["scales_h", "scales_w"], 3: ["scales_d", "scales_h", "scales_w"]}
-_upsampling(1, "nearest")
-_upsampling(3, "nearest")
-_upsampling(1, "linear")
-_upsampling(2, "bilinear")
-_upsampling(2, "bicubic")
-_upsampling(3, "trilinear")
+_upsampling(1, "upsample_nearest1d")
+_upsampling(3, "upsample_nearest3d")
+_upsampling(1, "_upsample_nearest_exact1d")
+_upsampling(3, "_upsample_nearest_exact3d")
+_upsampling(1, "upsample_linear1d")
+_upsampling(2, "upsample_bilinear2d")
+_upsampling(2, "upsample_bicubic2d")
+_upsampling(3, "upsample_trilinear3d")
 
 
 @rule(aten.avg_pool2d.default)
