@@ -104,9 +104,11 @@ def _contents(module: nn.Module) -> tuple[Any, ...]:
     entries: list[Any] = []
     for part in _modules(module):
         entries.append((type(part), *(id(child) for child in part._modules.values())))
-        entries += [(name, _value(value)) for name, value in vars(part).items() if not name.startswith("_")]
+        entries += [
+            (name, _value(value)) for name, value in list(vars(part).items()) if not name.startswith("_")
+        ]
     with torch.no_grad():
-        entries += [t.sum().item() for t in tensors(module)]
+        entries += [_total(t) for t in tensors(module)]
     return tuple(entries)
 
 
@@ -119,8 +121,15 @@ def _value(value: Any) -> Any:
     if isinstance(value, FunctionType | BuiltinFunctionType):
         return id(value)
     if isinstance(value, Tensor):
-        return value.detach().sum().item()
+        return _total(value)
     return value if isinstance(value, _PLAIN) else None
+
+
+def _total(tensor: Tensor) -> Any:
+    try:
+        return tensor.detach().sum().item()
+    except (RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
+        return None
 
 
 def _without(entries: tuple[Any, ...], left_out: frozenset[int]) -> tuple[Any, ...]:

@@ -281,6 +281,7 @@ def test_a_module_tied_to_float32_is_told_so():
         ({"tol": 0.0}, ValueError, "tol is 0.0"),
         ({"tol": math.nan}, ValueError, "tol"),
         ({"method": "magic"}, ValueError, "method is 'magic'"),
+        ({"seed": None}, ValueError, "seed is None; expected an integer"),
         ({"memory": "lots"}, ValueError, "memory is 'lots'"),
     ],
 )

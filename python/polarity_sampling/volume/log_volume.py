@@ -136,6 +136,8 @@ def log_volume(
         raise ValueError(f"tol_mode is {tol_mode!r}; expected 'absolute' or 'relative'")
     if tol_mode == "relative" and method != "auto":
         raise ValueError(f"tol_mode 'relative' chooses its own route; expected method='auto', not {method!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed is {seed!r}; expected an integer in [0, 2**63)")
     budget = parse_memory(memory)
     if primal not in ("auto", *get_args(Primal)):
         raise ValueError(f"primal is {primal!r}; expected 'auto', 'working' or 'float64'")
