@@ -1,8 +1,9 @@
 """Running somebody's float32 code in float64, and with operations that can be differentiated forward."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -43,9 +44,14 @@ def _raised(value: Any) -> Any:
 
 def in_full_precision(function: _Function) -> _Function:
     """`function` outside of the caller's autocast, whose rounding is not the generator's."""
-    for device in ("cpu", "cuda"):
-        function = torch.autocast(device, enabled=False)(function)
-    return function
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # Made for every call: one that threads or nested calls share would put back the wrong state.
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return function(*args, **kwargs)
+
+    return cast(_Function, run)
 
 
 @contextmanager

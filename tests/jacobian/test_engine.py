@@ -159,6 +159,17 @@ def test_autocast_of_the_caller_changes_nothing(generator):
         assert torch.equal(one, other)
 
 
+def test_autocast_of_the_caller_is_put_back_by_nested_calls(generator):
+    class Nested(nn.Module):
+        def forward(self, z: Tensor) -> Tensor:
+            ps.jacobian(generator, torch.ones(1, 6))
+            return z.sin()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        ps.jacobian(Nested(), torch.randn(2, 3))
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_explain_says_why_a_module_is_not_captured():
     class Branches(nn.Module):
         def forward(self, z: Tensor) -> Tensor:
