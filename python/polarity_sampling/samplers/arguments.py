@@ -51,7 +51,7 @@ def checked_seed(seed: int) -> int:
 
 def checked_top_k(top_k: int | None, bank: BankLike) -> int:
     """top_k between 1 and what the bank stores; None means all. The bank itself is looked at, too."""
-    if not hasattr(bank, "singular_values"):
+    if not hasattr(bank, "log_volume"):
         raise TypeError(
             f"bank is a {type(bank).__name__}; expected a bank: ps.Bank.open(path), or "
             "ps.Bank.build(generator, n)"
