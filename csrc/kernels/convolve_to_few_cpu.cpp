@@ -75,31 +75,6 @@ struct Workspace {
         line(new T[conv.shape.stride * (conv.pitch() + kRoom)]) {}
 };
 
-// A square of `width` pixels by as many channels to channels by pixels: rows are interleaved until
-// they are columns.
-template <Isa isa, typename T>
-POLARITY_INLINE void transpose_square(const T* from, int64_t step, T* to, int64_t plane) {
-  using V = Vector<isa, T>;
-  constexpr int kWidth = VectorOf<isa, T>::kWidth;
-  V rows[kWidth];
-#pragma GCC unroll 16
-  for (int i = 0; i < kWidth; ++i) rows[i] = *reinterpret_cast<const V*>(from + i * step);
-#pragma GCC unroll 4
-  for (int round = 1; round < kWidth; round *= 2) {
-    V next[kWidth];
-#pragma GCC unroll 8
-    for (int i = 0; i < kWidth / 2; ++i) {
-      next[2 * i] = rows[i];
-      next[2 * i + 1] = rows[i + kWidth / 2];
-      interleave<isa, T>(next[2 * i], next[2 * i + 1]);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kWidth; ++i) rows[i] = next[i];
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < kWidth; ++i) *reinterpret_cast<V*>(to + i * plane) = rows[i];
-}
-
 // A row of pixels [in, channels] into the planes of their channels.
 template <Isa isa, typename T>
 POLARITY_INLINE void spread_row(const T* from, int64_t in, int64_t channels, T* to, int64_t plane) {
@@ -108,7 +83,9 @@ POLARITY_INLINE void spread_row(const T* from, int64_t in, int64_t channels, T* 
   for (; c + kWidth <= channels; c += kWidth) {
     int64_t j = 0;
     for (; j + kWidth <= in; j += kWidth) {
-      transpose_square<isa>(from + j * channels + c, channels, to + c * plane + j, plane);
+      const T* pixels = from + j * channels + c;
+      transpose_square<isa, T>([&](int i) { return pixels + i * channels; }, to + c * plane + j,
+                               plane);
     }
     for (; j < in; ++j) {
       for (int64_t i = c; i < c + kWidth; ++i) to[i * plane + j] = from[j * channels + i];

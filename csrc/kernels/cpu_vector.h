@@ -68,4 +68,29 @@ POLARITY_INLINE void interleave(Vector<isa, T>& a, Vector<isa, T>& b) {
 }
 #endif
 
+// The transpose of as many rows as a vector is wide, the i-th of them at from(i): rows are
+// interleaved until they are columns, which go to `to`, `stride` apart.
+template <Isa isa, typename T, class From>
+POLARITY_INLINE void transpose_square(const From& from, T* to, int64_t stride) {
+  using V = Vector<isa, T>;
+  constexpr int kWidth = VectorOf<isa, T>::kWidth;
+  V rows[kWidth];
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) rows[i] = *reinterpret_cast<const V*>(from(i));
+#pragma GCC unroll 4
+  for (int round = 1; round < kWidth; round *= 2) {
+    V next[kWidth];
+#pragma GCC unroll 8
+    for (int i = 0; i < kWidth / 2; ++i) {
+      next[2 * i] = rows[i];
+      next[2 * i + 1] = rows[i + kWidth / 2];
+      interleave<isa, T>(next[2 * i], next[2 * i + 1]);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kWidth; ++i) rows[i] = next[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) *reinterpret_cast<V*>(to + i * stride) = rows[i];
+}
+
 }  // namespace polarity::cpu

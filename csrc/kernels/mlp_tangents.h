@@ -16,11 +16,11 @@ struct MlpChain {
   int layers;
   int64_t probes, batch;
   int64_t width[kMlpLayers + 1];
-  const T* v;  // [probes, batch, width[0]]: strides, then dense; v_batch = 0: one v for all samples
-  int64_t v_probe, v_batch;
-  const T* matrix[kMlpLayers];      // layer i is [width[i], width[i + 1]], dense: a row per input
-  const T* factor[kMlpLayers + 1];  // [batch, width[i]], dense, or null where there is none
-  T* out;                           // [probes, batch, width[layers]], dense
+  const T* v;  // [probes, batch, width[0]]; v_batch = 0: one v for all samples
+  int64_t v_probe, v_batch, v_unit;  // its strides; CUDA expects v_unit = 1
+  const T* matrix[kMlpLayers];       // layer i is [width[i], width[i + 1]], dense: a row per input
+  const T* factor[kMlpLayers + 1];   // [batch, width[i]], dense, or null where there is none
+  T* out;                            // [probes, batch, width[layers]], dense
 };
 
 namespace cpu {

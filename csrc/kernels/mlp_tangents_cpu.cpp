@@ -75,8 +75,14 @@ struct Workspace {
   Workspace(const MlpChain<T>& chain, int64_t rows, int64_t columns) {
     const int64_t widest = *std::max_element(chain.width, chain.width + chain.layers + 1);
     stride = rounded_up(widest, columns);
-    for (auto& values : state) values.reset(new T[kProbes * stride]());
-    panels.reset(new T[std::max(panel_room<T>, widest * columns)]);
+    const int64_t probes = std::min(kProbes, rounded_up(chain.probes, rows));
+    for (auto& values : state) values.reset(new T[probes * stride]());
+    int64_t room = 0;
+    for (int i = 0; i < chain.layers; ++i) {
+      const int64_t matrix = chain.width[i] * rounded_up(chain.width[i + 1], columns);
+      room = std::max(room, std::min(matrix, std::max(panel_room<T>, chain.width[i] * columns)));
+    }
+    panels.reset(new T[room]);
     factor.reset(new T[stride]());
     tile.reset(new T[rows * columns]());
   }
@@ -176,20 +182,54 @@ POLARITY_INLINE void pack_factor(const T* factor, const Units& units, T* factors
   for (int64_t j = 0; j < units.count; ++j) factors[j] = factor ? factor[units.index[j]] : T(1);
 }
 
+// Where probes lie: numbers from one to the next, and from one unit to the next.
+struct Strides {
+  int64_t row, unit;
+};
+
+// state[r][k] = source[units[k]][r] * scale[k]: of probes side by side.
+template <Isa isa, typename T>
+POLARITY_INLINE void gather_columns(const T* source, int64_t source_stride, int64_t rows,
+                                    const T* scale, const Units& units, T* state, int64_t stride) {
+  using V = Vector<isa, T>;
+  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
+  const auto column = [&](int64_t k) { return source + units.index[k] * source_stride; };
+  for (int64_t k = 0; k < units.count; k += kWidth) {
+    const int64_t columns = std::min(kWidth, units.count - k);
+    for (int64_t r = 0; r < rows; r += kWidth) {
+      T* to = state + r * stride + k;
+      if (columns == kWidth && r + kWidth <= rows) {
+        transpose_square<isa, T>([&](int i) { return column(k + i) + r; }, to, stride);
+        const V scales = *reinterpret_cast<const V*>(scale + k);
+        for (int i = 0; i < kWidth; ++i) *reinterpret_cast<V*>(to + i * stride) *= scales;
+        continue;
+      }
+      for (int64_t i = 0; i < std::min(kWidth, rows - r); ++i) {
+        for (int64_t j = 0; j < columns; ++j) {
+          to[i * stride + j] = column(k + j)[r + i] * scale[k + j];
+        }
+      }
+    }
+  }
+}
+
 // state[r][k] = source[r][units[k]] * factor[units[k]]: what enters the first gathered layer.
-template <typename T>
-POLARITY_INLINE void gather(const T* source, int64_t source_stride, int64_t rows, const T* factor,
+template <Isa isa, typename T>
+POLARITY_INLINE void gather(const T* source, Strides strides, int64_t rows, const T* factor,
                             const Units& units, Workspace<T>& work, T* state) {
   pack_factor(factor, units, work.factor.get());
   const T* scale = work.factor.get();
   const int32_t* index = units.index.data();
+  if (strides.row == 1 && strides.unit != 1) {
+    return gather_columns<isa>(source, strides.unit, rows, scale, units, state, work.stride);
+  }
   for (int64_t r = 0; r < rows; ++r) {
-    const T* from = source + r * source_stride;
+    const T* from = source + r * strides.row;
     T* to = state + r * work.stride;
-    if (units.all) {
+    if (units.all && strides.unit == 1) {
       for (int64_t k = 0; k < units.count; ++k) to[k] = from[k] * scale[k];
     } else {
-      for (int64_t k = 0; k < units.count; ++k) to[k] = from[index[k]] * scale[k];
+      for (int64_t k = 0; k < units.count; ++k) to[k] = from[index[k] * strides.unit] * scale[k];
     }
   }
 }
@@ -250,8 +290,9 @@ POLARITY_INLINE void sample(const MlpChain<T>& chain, const T* shared, int64_t b
   T* state = work.state[0].get();
   T* next = work.state[1].get();
   work.units[0].select(factor_of(chain, start, b), chain.width[start]);
-  gather(source, shared ? chain.width[1] : chain.v_probe, rows, factor_of(chain, start, b),
-         work.units[0], work, state);
+  const Strides strides =
+      shared ? Strides{chain.width[1], 1} : Strides{chain.v_probe, chain.v_unit};
+  gather<isa>(source, strides, rows, factor_of(chain, start, b), work.units[0], work, state);
   for (int i = start; i < chain.layers; ++i) {
     Units& inputs = work.units[(i - start) % 2];
     Units& outputs = work.units[(i - start + 1) % 2];

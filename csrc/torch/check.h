@@ -51,6 +51,11 @@ T* output(const Tensor& tensor) {
   return static_cast<T*>(tensor.data_ptr());
 }
 
+// The tensor itself where it is contiguous: torch would look its operator up by name to find out.
+inline Tensor dense(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+
 // Calls body(T()) with the C++ type of a checked tensor.
 template <class Body>
 void for_type(const Tensor& tensor, const Body& body) {

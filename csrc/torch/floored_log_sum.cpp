@@ -40,8 +40,8 @@ Prepared prepare(const Tensor& sigma, const Tensor& floor, const Tensor& eta, co
     return torch::stable::new_empty(sigma, {one.data(), one.size()}, type);
   };
   return {{batch, count, top_k, sigma.stride(0), sigma.stride(1), delta.stride(0), delta.stride(1)},
-          torch::stable::contiguous(floor),
-          torch::stable::contiguous(eta),
+          dense(floor),
+          dense(eta),
           make(ScalarType::Double),
           make(ScalarType::Double),
           make(ScalarType::Long)};

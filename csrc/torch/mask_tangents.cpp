@@ -21,7 +21,7 @@ struct Rectified {
 Rectified prepare(const Tensor& x_in) {
   check_floating(x_in, "rectify", "x");
   STD_TORCH_CHECK(x_in.dim() >= 1, "rectify: x must be [B, *], got x ", shape_of(x_in));
-  const Tensor x = torch::stable::contiguous(x_in);
+  const Tensor x = dense(x_in);
   const int64_t batch = x.size(0), size = size_of(x, 1);
   const int64_t sizes[] = {batch, (size + 7) / 8};
   return {x, torch::stable::new_empty(x, x.sizes()),
@@ -70,7 +70,7 @@ MaskLayout layout_of(const Tensor& t, const Tensor& out) {
 }
 
 void run_cpu(const Tensor& t, const Tensor& bits, double low, double high, const Tensor& out) {
-  const Tensor mask = torch::stable::contiguous(bits);
+  const Tensor mask = dense(bits);
   for_type(t, [&](auto zero) {
     using T = decltype(zero);
     cpu::mask_tangents<T>(input<T>(t), input<uint8_t>(mask), static_cast<T>(low),
@@ -105,7 +105,7 @@ std::tuple<Tensor, Tensor> rectify_cuda(const Tensor& x, double slope) {
 }
 
 void run_cuda(const Tensor& t, const Tensor& bits, double low, double high, const Tensor& out) {
-  const Tensor mask = torch::stable::contiguous(bits);
+  const Tensor mask = dense(bits);
   for_type(t, [&](auto zero) {
     using T = decltype(zero);
     cuda::mask_tangents<T>(input<T>(t), input<uint8_t>(mask), static_cast<T>(low),

@@ -14,9 +14,15 @@ namespace {
 // cotangents through their transposes in reverse order, with factors[i] before weights[i].
 struct Perceptron {
   const char* name;
-  std::vector<Tensor> matrices;  // [in, out] of every step
-  std::vector<Tensor> factors;   // [B, width] of every width, undefined where there is none
+  bool adjoint;
+  std::vector<Tensor> weights;  // of every step
+  std::vector<Tensor> factors;  // [B, width] of every width, undefined where there is none
   std::vector<int64_t> widths;
+
+  // [in, out] of a step.
+  Tensor matrix(size_t step) const {
+    return adjoint ? weights[step] : torch::stable::transpose(weights[step], 0, 1);
+  }
 };
 
 Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
@@ -29,7 +35,7 @@ Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
                   layers, " weights; it takes 1 to ", kMlpLayers, " (call it once for each part)");
   STD_TORCH_CHECK(factors.size() == layers, name, ": there are ", layers, " weights and ",
                   factors.size(), " factors; every weight needs the factor behind it");
-  Perceptron mlp{name, {}, {}, {}};
+  Perceptron mlp{name, adjoint, {}, {}, {}};
   for (size_t i = 0; i < layers; ++i) {
     const std::string at = "[" + std::to_string(i) + "]";
     check_same(v, argument, weights[i], ("weights" + at).c_str(), name);
@@ -46,14 +52,14 @@ Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
   const Tensor none;
   for (size_t step = 0; step < layers; ++step) {
     const size_t i = adjoint ? layers - 1 - step : step;
-    mlp.matrices.push_back(adjoint ? weights[i] : torch::stable::transpose(weights[i], 0, 1));
-    mlp.widths.push_back(mlp.matrices.back().size(0));
+    mlp.weights.push_back(weights[i]);
+    mlp.widths.push_back(weights[i].size(adjoint ? 0 : 1));
   }
-  mlp.widths.push_back(mlp.matrices.back().size(1));
+  mlp.widths.push_back(mlp.weights.back().size(adjoint ? 1 : 0));
   for (size_t step = 0; step <= layers; ++step) {
     const bool has = adjoint ? step < layers : step > 0;
     const size_t i = adjoint ? layers - 1 - step : step - 1;
-    mlp.factors.push_back(has ? torch::stable::contiguous(factors[i]) : none);
+    mlp.factors.push_back(has ? dense(factors[i]) : none);
   }
   const int64_t batch = factors[0].size(0);
   const bool match = (v.dim() == 2 || (v.dim() == 3 && v.size(1) == batch)) &&
@@ -66,7 +72,7 @@ Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
 template <typename T>
 MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) {
   MlpChain<T> chain{};
-  chain.layers = static_cast<int>(mlp.matrices.size());
+  chain.layers = static_cast<int>(mlp.weights.size());
   chain.probes = out.size(0);
   chain.batch = out.size(1);
   for (int i = 0; i <= chain.layers; ++i) {
@@ -76,6 +82,7 @@ MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) 
   chain.v = input<T>(v);
   chain.v_probe = v.stride(0);
   chain.v_batch = v.dim() == 3 ? v.stride(1) : 0;
+  chain.v_unit = v.stride(v.dim() - 1);
   chain.out = output<T>(out);
   return chain;
 }
@@ -83,18 +90,24 @@ MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) 
 // The matrices as the kernels read them; the caller keeps what is returned until they are through.
 template <typename T>
 std::vector<Tensor> attach_matrices(MlpChain<T>& chain, const Perceptron& mlp) {
-  std::vector<Tensor> dense;
+  std::vector<Tensor> matrices;
   for (int i = 0; i < chain.layers; ++i) {
-    dense.push_back(torch::stable::contiguous(mlp.matrices[i]));
-    chain.matrix[i] = input<T>(dense.back());
+    const Tensor& weight = mlp.weights[i];
+    const bool is_transpose = weight.stride(0) == 1 && weight.stride(1) == weight.size(0);
+    const bool fits = mlp.adjoint ? weight.is_contiguous() : is_transpose;
+    matrices.push_back(fits ? weight : torch::stable::contiguous(mlp.matrix(i)));
+    chain.matrix[i] = input<T>(matrices.back());
   }
-  return dense;
+  return matrices;
 }
 
-// v itself where its last dimension is dense, else a copy.
+// v itself where its last dimension is dense, else a copy, probe by probe: torch transposes a
+// matrix faster than it permutes dimensions.
 Tensor dense_rows(const Tensor& v) {
   const int64_t last = v.dim() - 1;
-  return v.size(last) <= 1 || v.stride(last) == 1 ? v : torch::stable::contiguous(v);
+  if (v.size(last) <= 1 || v.stride(last) == 1 || v.numel() == 0) return v;
+  const Tensor flat = torch::stable::reshape(v, {v.size(0), v.numel() / v.size(0)});
+  return torch::stable::reshape(torch::stable::contiguous(flat), v.sizes());
 }
 
 Tensor new_out(const Tensor& v, const Perceptron& mlp, const std::vector<Tensor>& factors) {
@@ -107,7 +120,7 @@ Tensor new_out(const Tensor& v, const Perceptron& mlp, const std::vector<Tensor>
 template <typename T, class Scale>
 Tensor layer_by_layer(const Tensor& v, const Perceptron& mlp, int64_t batch, const Scale& scale) {
   const int64_t probes = v.size(0);
-  Tensor t = v;
+  Tensor t = dense_rows(v);
   bool is_shared = v.dim() == 2;  // still one for all samples
   const auto apply_factor = [&](size_t i) {
     if (!mlp.factors[i].defined()) return;
@@ -123,17 +136,16 @@ Tensor layer_by_layer(const Tensor& v, const Perceptron& mlp, int64_t batch, con
     is_shared = false;
   };
   apply_factor(0);
-  for (size_t i = 0; i < mlp.matrices.size(); ++i) {
-    t = torch::stable::matmul(t, mlp.matrices[i]);
+  for (size_t i = 0; i < mlp.weights.size(); ++i) {
+    t = torch::stable::matmul(t, mlp.matrix(i));
     apply_factor(i + 1);
   }
   return t;  // of all samples, since some step has a factor
 }
 
-Tensor mlp_cpu(const Tensor& v_in, const std::vector<Tensor>& weights,
+Tensor mlp_cpu(const Tensor& v, const std::vector<Tensor>& weights,
                const std::vector<Tensor>& factors, bool adjoint) {
-  const Perceptron mlp = read(v_in, weights, factors, adjoint);
-  const Tensor v = dense_rows(v_in);
+  const Perceptron mlp = read(v, weights, factors, adjoint);
   Tensor out = new_out(v, mlp, factors);
   for_type(v, [&](auto zero) {
     using T = decltype(zero);

@@ -107,7 +107,7 @@ def mlp_tangents(v: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor]
     Differentiable in v (backward, jvp, vmap). The last factor may be of ones.
 
     Args:
-        v: probes, [L, K] for all samples or [L, B, K], float32 or float64.
+        v: probes, [L, K] for all samples or [L, B, K], float32 or float64, any strides.
         weights: one to eight matrices [width_i, width_{i-1}], as of `torch.nn.Linear`; copied unless their
             transpose is contiguous.
         factors: as many matrices [B, width_i].
@@ -126,7 +126,7 @@ def mlp_cotangents(u: Tensor, weights: Sequence[Tensor], factors: Sequence[Tenso
     """``out[l, b] = W_1^T F_1[b] ... W_n^T F_n[b] u[l, b]``: the transpose of `mlp_tangents`.
 
     Args:
-        u: cotangents, [L, width_n] for all samples or [L, B, width_n].
+        u: cotangents, [L, width_n] for all samples or [L, B, width_n], any strides.
         weights, factors: those of `mlp_tangents`, in the same order; weights are copied unless contiguous.
 
     Returns:

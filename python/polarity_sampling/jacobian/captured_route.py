@@ -180,7 +180,7 @@ class CapturedRoute:
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 with torch.no_grad():
-                    result = self._run(block, program, residuals, given[part].contiguous())
+                    result = self._run(block, program, residuals, _laid_out(given[part], program))
                 if result.dtype == dtype and _is_whole(result, shape, probes):
                     return result  # spares a copy, which of a small network costs as much as the product
                 if out is None:
@@ -217,6 +217,14 @@ def _same_stages(program: Lowered, double: Lowered) -> Lowered:
     if stages != others:
         raise NotCapturedError("in float64 it runs other operations")
     return double
+
+
+def _laid_out(probes: Tensor, program: Program) -> Tensor:
+    """Each probe in one piece of memory, where that matters."""
+    if program.any_strides or probes.is_contiguous():
+        return probes
+    # torch transposes a matrix faster than it permutes dimensions.
+    return probes.flatten(1).contiguous().view(probes.shape)
 
 
 def _is_whole(result: Tensor, shape: torch.Size, probes: Tensor) -> bool:

@@ -22,7 +22,7 @@ _MOST_LAYERS = 8  # of one call of the op
 class Perceptron(Stage):
     """Linear layers by constant matrices, each followed by a factor of every unit or by none."""
 
-    broadcasts = True
+    broadcasts = any_strides = True
 
     def __init__(self, links: Sequence[Link]) -> None:
         self._links = list(links)

@@ -85,6 +85,8 @@ class Program:
             plan = [(i, link.stage, tuple(link.inputs), link.outputs) for i, link in enumerate(links)]
             self._entry, self._exit = source, target
         self._steps = self._schedule(plan)
+        self.any_strides = self._takes_any_strides(plan)
+        """Takes probes in any layout of memory."""
         self.bytes_per_probe = self._peak() * itemsize
         self.largest = max(self._size(slot) for step in self._steps for slot in step.writes) * itemsize
         """Bytes of the largest tangent, for one probe."""
@@ -158,6 +160,18 @@ class Program:
             apply: Any = stage.pull if backwards else stage.push
             steps.append(_Step(link, apply, shares, reads, writes, owned, frees, expands))
         return steps
+
+    def _takes_any_strides(self, plan: "list[_Planned]") -> bool:
+        """Whether all stages do that get the probes, or views of them."""
+        views = {self._entry}
+        for _, stage, reads, writes in plan:
+            if views.isdisjoint(reads):
+                continue
+            if not stage.any_strides:
+                return False
+            if stage.pull_shares if self.transposed else stage.push_shares:
+                views.update(writes)
+        return True
 
     def _peak(self) -> int:
         """The most elements alive at once for one probe, with a temporary for every operand of a stage."""

@@ -87,6 +87,8 @@ class Stage:
     """Of matrix products and convolutions, if not that of the tangents."""
     broadcasts = False
     """Takes tangents that all samples share, and returns those of every sample."""
+    any_strides = False
+    """Takes tangents in any layout of memory."""
     lean = False
     """Keeps no rearranged copy of a weight that is larger than the weight."""
     primal_bytes = 0

@@ -24,6 +24,11 @@ def in_roundings(
     return float(error.max()) if error.numel() else 0.0
 
 
+def side_by_side(v: Tensor) -> Tensor:
+    """With the probes last in memory, as those of [B, K, L] are."""
+    return v.movedim(0, -1).contiguous().movedim(-1, 0)
+
+
 def row(
     name: str,
     widths: tuple[int, ...],
@@ -88,6 +93,18 @@ def rows() -> Iterator[Case]:
     yield row("wide: 16 probes to a block", (20, 700, 9), 20, active=(0.05,))
     yield row("wide: 8 probes to a block", (20, 1500, 9), 20, active=(0.05,))
     yield row("v strided", (6, 20, 13), v=strided)
+    for dtype, probes in ((f32, 37), (f64, 21), (f32, 70)):  # whole vectors of probes and of units, and rests
+        for part in (0.4, 1.0):
+            yield row(
+                f"L={probes} side by side, {part:.0%} active, {dtype}",
+                (43, 40, 21), probes, 3, (part,), dtype, is_shared=False, v=side_by_side,
+            )  # fmt: skip
+        yield row(
+            f"adjoint, L={probes} side by side, {dtype}",
+            (5, 40, 50), probes, 3, (0.4, 0.8), dtype, adjoint=True, is_shared=False, v=side_by_side,
+        )  # fmt: skip
+        what = f"shared, L={probes} side by side, {dtype}"
+        yield row(what, (43, 40, 9), probes, dtype=dtype, v=side_by_side)
     yield row("v expanded", (6, 20, 13), is_shared=False, v=lambda v: v[:1].expand_as(v))
     yield row("no probes", (6, 20, 13), probes=0)
     yield row("no samples", (6, 20, 13), batch=0)

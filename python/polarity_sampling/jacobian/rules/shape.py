@@ -22,12 +22,14 @@ def view(call: Call) -> Stage:
     # Where the samples stay in front, the number of samples is left open.
     kept = before[:1] == after[:1]
     lead = 2 if kept else 1
-    return Map(
+    stage = Map(
         lambda t: t.reshape(*t.shape[:lead], *after[lead - 1 :]),
         lambda u: u.reshape(*u.shape[:lead], *before[lead - 1 :]),
         shares=True,
         any_batch=kept,
     )
+    stage.any_strides = True
+    return stage
 
 
 @rule(aten.t.default, aten.transpose.int, aten.permute.default, aten.numpy_T.default, aten.mT.default)
