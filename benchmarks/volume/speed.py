@@ -97,8 +97,10 @@ def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
         return _Contender(peer.name, lambda z, label: (peer.run(z, label), float(products)), is_peer=True)
 
     dim = generator.latent_dim
+    z, label = latents(generator, 0, 1)
+    rows = min(peers.ROWS, generator(z, label).numel())
     chunked = theirs(peers.chunked_jvp(generator, case.top_k), dim)
-    published = theirs(peers.published(generator, case.top_k), peers.ROWS)
+    published = theirs(peers.published(generator, case.top_k), rows)
     if case.model == STYLEGAN2:
         # The calibration of other routes, and peers that hold 512 tangents of the network at once, take an
         # hour and tens of gigabytes.
