@@ -60,6 +60,7 @@ class Generator:
         self.num_classes = num_classes
         self.name = name or type(module).__name__
         self._is_copy = False
+        self._version: Version | None = None  # of a generator `at_rest`
 
     @staticmethod
     def of(model: "nn.Module | Generator", latent_dim: int | None = None) -> "Generator":
@@ -109,10 +110,9 @@ class Generator:
             ValueError: wrong shape, non-finite values, labels missing, superfluous or out of range.
             TypeError: z is not a floating-point tensor of the module's dtype.
         """
-        check_latents(z, self.latent_dim, self.fixed_dtype)
-        return z.to(self.device, self.fixed_dtype), check_labels(
-            label, z.shape[0], self.num_classes, self.device
-        )
+        dtype, device = self.fixed_dtype, self.device
+        check_latents(z, self.latent_dim, dtype)
+        return z.to(device, dtype), check_labels(label, z.shape[0], self.num_classes, device)
 
     def check(self) -> None:
         """Makes sure that the module maps every latent by itself, deterministically, to finite numbers.
@@ -149,6 +149,7 @@ class Generator:
             _twins[self.module] = kept
         twin = Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
         twin._is_copy = True  # what was checked of the original holds for it
+        twin._version = None if self._version is None else twin.version()
         return twin
 
     def flat(self, z: Tensor, label: Tensor | None) -> Tensor:
@@ -176,13 +177,19 @@ class Generator:
         module = _Composition(self.module, features)
         return Generator(module, self.latent_dim, self.base, self.num_classes, joined)
 
+    def at_rest(self) -> "Generator":
+        """The same for a call in which nobody writes to the weights: their `version` is looked at once."""
+        rest = copy.copy(self)
+        rest._version = self.version()
+        return rest
+
     def version(self) -> Version:
         """Cheap stamp of the weights: equal as long as nothing has written to them.
 
         What leaves no trace in torch's counts (``p.data.mul_(...)``, an attribute, another activation in the
         place of one) is noticed by `check`, and changes the stamp from there on.
         """
-        return state.version(self.module)
+        return state.version(self.module) if self._version is None else self._version
 
     def weight_hash(self) -> str:
         """SHA-256 of the architecture (class names, constants of layers) and every weight and buffer.

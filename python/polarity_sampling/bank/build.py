@@ -125,7 +125,8 @@ def suggested_batch(generator: Generator, memory: str | int) -> int:
     """Latents that log_volume handles together within the budget; depends on shapes alone."""
     z = generator.base.draw(0, torch.zeros(1, dtype=torch.int64), generator.latent_dim)
     operator = jacobian(generator, z, None if generator.num_classes is None else 0, memory=memory)
-    return log_volume_batch(operator, parse_memory(memory))
+    _, dim_out, dim_in = operator.shape
+    return log_volume_batch(dim_out, dim_in, parse_memory(memory))
 
 
 def settle_prior(num_classes: int | None, prior: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -17,6 +17,7 @@ from polarity_sampling.jacobian.captured_route import CapturedRoute
 from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
 from polarity_sampling.jacobian.explain import Explanation, explain
 from polarity_sampling.jacobian.footprint import footprint
+from polarity_sampling.jacobian.inputs import checked_inputs, generator_for
 from polarity_sampling.jacobian.precision import (
     Precision,
     Primal,
@@ -78,20 +79,8 @@ def jacobian(
         >>> tangents = J @ V               # V [B, K, L] or [K, L] -> [B, D, L]
         >>> cotangents = J.mT @ U          # U [B, D, L] or [D, L] -> [B, K, L]
     """
-    if isinstance(generator, nn.Module) and isinstance(z, Tensor) and z.ndim == 2:
-        generator = Generator.of(generator, latent_dim=z.shape[1])
-        if label is not None and generator.num_classes is None:
-            # A plain module does not say how many classes it has: those present must do.
-            classes = int(torch.as_tensor(label).max()) + 1
-            generator = Generator(generator.module, z.shape[1], generator.base, max(classes, 1))
-    generator = Generator.of(generator)
-    if generator.fixed_dtype not in (None, torch.float32, torch.float64):
-        raise TypeError(
-            f"the generator computes in {generator.fixed_dtype}; a Jacobian needs float32 or float64: call "
-            "module.float()"
-        )
-    z, labels = generator.inputs(z, label)
-    generator.check()
+    generator = generator_for(generator, z, label)
+    z, labels = checked_inputs(generator, z, label)
     return JacobianOperator(generator, z, labels, parse_memory(memory), precision, cuda_graph, primal)
 
 
@@ -269,30 +258,33 @@ class JacobianOperator:
             return "captured"
         return "autograd" if self.generator.module in _not_transformable else "torch.func"
 
-    @in_full_precision
-    @torch.inference_mode(False)
     def _captured(self) -> CapturedRoute | None:
         with self._lock:
             if self._route is None and self._refused is None:
-                try:
-                    self._route = CapturedRoute(
-                        self.generator,
-                        self.z,
-                        self.label,
-                        self._memory,
-                        compute_dtype(self._precision),
-                        self._cuda_graph,
-                        self._primal,
-                    )
-                except NotCapturedError as error:
-                    self._refused = str(error)
-                    if self._precision != "fp32" or self._cuda_graph or self._primal != "working":
-                        raise NotCapturedError(
-                            f"{self.generator.name} cannot be captured ({error}), so neither precision, "
-                            "primal nor cuda_graph can be chosen; leave them out"
-                        ) from error
-                    self._warn_once(str(error))
+                self._capture()
             return self._route
+
+    @in_full_precision
+    @torch.inference_mode(False)
+    def _capture(self) -> None:
+        try:
+            self._route = CapturedRoute(
+                self.generator,
+                self.z,
+                self.label,
+                self._memory,
+                compute_dtype(self._precision),
+                self._cuda_graph,
+                self._primal,
+            )
+        except NotCapturedError as error:
+            self._refused = str(error)
+            if self._precision != "fp32" or self._cuda_graph or self._primal != "working":
+                raise NotCapturedError(
+                    f"{self.generator.name} cannot be captured ({error}), so neither precision, "
+                    "primal nor cuda_graph can be chosen; leave them out"
+                ) from error
+            self._warn_once(str(error))
 
     def _warn_once(self, reason: str) -> None:
         if self.generator.module not in _not_captured:
@@ -301,7 +293,7 @@ class JacobianOperator:
                 f"{self.generator.name} cannot be captured ({reason}): products go through torch.func, which "
                 "is right but slower",
                 PolarityWarning,
-                stacklevel=5,
+                stacklevel=9,
             )
 
     def _through_module(
@@ -418,11 +410,11 @@ def _probes(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Probes as [L, B, dim], or [L, 1, dim] where they are the same for every latent."""
-    wanted = f"[{batch}, {dim}, L] or [{dim}, L] ({dim_name} = {dim})"
-    if not isinstance(probes, Tensor):
-        raise TypeError(f"{name} is a {type(probes).__name__}; expected a tensor {wanted}")
-    leading = (dim,) if probes.ndim == 2 else (batch, dim)
-    if probes.ndim not in (2, 3) or probes.shape[:-1] != leading or probes.shape[-1] == 0:
+    leading = (dim,) if isinstance(probes, Tensor) and probes.ndim == 2 else (batch, dim)
+    if not isinstance(probes, Tensor) or probes.shape[:-1] != leading or probes.shape[-1] == 0:
+        wanted = f"[{batch}, {dim}, L] or [{dim}, L] ({dim_name} = {dim})"
+        if not isinstance(probes, Tensor):
+            raise TypeError(f"{name} is a {type(probes).__name__}; expected a tensor {wanted}")
         raise ValueError(f"{name} has shape {list(probes.shape)}; expected {wanted}")
     expected = dtype or z.dtype
     if probes.dtype != expected or probes.device != z.device:

@@ -1,5 +1,6 @@
 """What is measured once for each generator: its rounding error and the Gram matrices of a few latents."""
 
+import math
 import warnings
 import weakref
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def disagreement(working: Tensor, reference: Tensor) -> Tensor:
 
     Unbiased for the square: E ||Delta J v||^2 = ||Delta J||_F^2 for standard normal v (Hutchinson).
     """
-    return (working.double() - reference).square().sum(1).mean(1).sqrt()
+    norm: Tensor = torch.linalg.vector_norm(working - reference, dim=(1, 2))
+    return norm / math.sqrt(working.shape[2])
 
 
 def _schatten4(working: Tensor, reference: Tensor) -> Tensor:
@@ -150,7 +152,7 @@ def _measure(
     identity = torch.eye(generator.latent_dim, dtype=torch.float32, device=generator.device)
     both = operator @ torch.cat([identity, probes], 1)
     columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
-    largest = gram_spectrum(columns, torch.zeros(z.shape[0], device=z.device)).singular_values[:, 0]
+    largest = gram_spectrum(columns, 0.0).singular_values[:, 0]
     # Medians leave out latents next to a kink, whose own probes will show it. At least as many roundings as
     # a short chain of operations makes, because a small network can be lucky on eight latents.
     spectral, frobenius = (

@@ -21,10 +21,11 @@ class Jacobians:
     left are multiplied with zeros until then.
     """
 
-    def __init__(self, operator: JacobianOperator, places: Tensor) -> None:
+    def __init__(self, operator: JacobianOperator, places: Tensor | None = None) -> None:
         self.operator = operator
-        self._places = places  # of these latents in the operator's batch
-        self.shape = torch.Size((places.numel(), *operator.shape[1:]))
+        self._places = places  # of these latents in the operator's batch; None where they are all of it
+        count = operator.shape[0] if places is None else places.numel()
+        self.shape = torch.Size((count, *operator.shape[1:]))
         self.dtype = operator.dtype
         self.device = operator.device
 
@@ -37,11 +38,10 @@ class Jacobians:
         primal: Primal = "working",
     ) -> "Jacobians":
         """Those of all latents z [B, K], which fit the generator."""
-        operator = JacobianOperator(generator, z, label, parse_memory(memory), primal=primal)
-        return Jacobians(operator, torch.arange(z.shape[0], device=z.device))
+        return Jacobians(JacobianOperator(generator, z, label, parse_memory(memory), primal=primal))
 
     def rows(self, index: Tensor) -> "Jacobians":
-        places, operator = self._places[index], self.operator
+        places, operator = index if self._places is None else self._places[index], self.operator
         count = places.numel()
         size = 1 << (count - 1).bit_length()
         if size >= operator.shape[0]:
@@ -51,7 +51,7 @@ class Jacobians:
 
     def _apply(self, product: Any, probes: Tensor) -> Tensor:
         batch = self.operator.shape[0]
-        if self._places.numel() == batch:
+        if self._places is None or self._places.numel() == batch:
             out: Tensor = product @ probes
             return out
         if probes.ndim == 3:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
+from polarity_sampling.jacobian.footprint import footprint
+from polarity_sampling.jacobian.inputs import checked_inputs, generator_for
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.precision import in_full_precision
@@ -141,9 +142,9 @@ def log_volume(
     budget = parse_memory(memory)
     if primal not in ("auto", *get_args(Primal)):
         raise ValueError(f"primal is {primal!r}; expected 'auto', 'working' or 'float64'")
-    # One operator on the first latents settles what a plain module leaves open: K, classes, D.
-    first = jacobian(generator, z, label, memory=budget)
-    generator, z, labels = first.generator, first.z, first.label
+    generator = generator_for(generator, z, label)
+    z, labels = checked_inputs(generator, z, label)
+    generator = generator.at_rest()
     size = directions(generator)
     if top_k == "auto":
         top_k = auto_top_k(generator, seed, budget)
@@ -164,7 +165,7 @@ def log_volume(
         seed=seed,
         memory=budget,
     )
-    batch = batch_size(first, budget)
+    batch = batch_size(footprint(generator, z, labels).dim_out, z.shape[1], budget)
     parts = [
         one_batch(settings, z[i : i + batch], None if labels is None else labels[i : i + batch])
         for i in range(0, z.shape[0], batch)
@@ -185,8 +186,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def batch_size(operator: JacobianOperator, budget: int) -> int:
+def batch_size(dim_out: int, dim_in: int, budget: int) -> int:
     """Latents handled together: a power of two whose columns, with a float64 copy, fit half the budget."""
-    _, dim_out, dim_in = operator.shape
     fitting = budget // (4 * dim_out * (dim_in + CHECK_PROBES) * 8)
     return 1 << max(0, min(MAX_BATCH, fitting).bit_length() - 1)

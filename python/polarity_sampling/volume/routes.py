@@ -86,53 +86,46 @@ class _Found:
 
     spectrum: Spectrum
     rank: Tensor  # [b]
-    spread: Tensor  # [b] error that no spectrum shows: what a calibrated correction leaves
-    slow: Tensor  # [b] bool: tol is out of reach of this route
     spent: Tensor  # [b]
+    slow: Tensor | None = None  # [b] bool: tol is out of reach of this route
+    spread: Tensor | None = None  # [b] error that no spectrum shows: what a calibrated correction leaves
 
     def log_volume(self) -> tuple[Tensor, Tensor]:
         value, error = self.spectrum.log_volume()
-        return value, error + self.spread
+        return value, error if self.spread is None else error + self.spread
 
     def replace_rows(self, index: Tensor, other: "_Found") -> "_Found":
-        """Rows `index` from `other`, whose products come on top."""
-
-        def replaced(mine: Tensor, its: Tensor) -> Tensor:
-            column = mine.clone()
-            column[index] = its
-            return column
-
-        return _Found(
-            self.spectrum.replace_rows(index, other.spectrum),
-            replaced(self.rank, other.rank),
-            replaced(self.spread, other.spread),
-            replaced(self.slow, other.slow),
-            replaced(self.spent, self.spent[index] + other.spent),
+        """Rows `index` from `other`, which left nothing out; its products come on top."""
+        rank, spent = self.rank.clone(), self.spent.clone()
+        rank[index] = other.rank
+        spent[index] += other.spent
+        slow, spread = (
+            None if column is None else column.index_fill(0, index, 0) for column in (self.slow, self.spread)
         )
+        return _Found(self.spectrum.replace_rows(index, other.spectrum), rank, spent, slow, spread)
 
 
 def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
     """Log-volumes of latents z [b, K], all in memory together."""
-    nobody = torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
+    nobody = z.new_zeros(z.shape[0], dtype=torch.bool)
     if settings.method == "float64":
         found, kinked, recomputed = _in_float64(settings, z, label), nobody, ~nobody
     else:
         found, kinked = _in_working_precision(settings, z, label)
         recomputed = nobody
     value, error = found.log_volume()
-    if settings.method != "float64" and settings.rounding.verified:
-        # What rounding spoilt; a route that gave up would do no better in float64.
-        recomputed = (error > settings.tol) & ~(found.slow & torch.isfinite(error))
-        again = recomputed.nonzero()[:, 0]
-        if again.numel():
-            part = _in_float64(settings, z[again], None if label is None else label[again])
-            found = found.replace_rows(again, part)
-            value, error = found.log_volume()
-    status = torch.full_like(found.rank, Status.ROUNDING, dtype=torch.int8)
-    status[kinked & ~recomputed] = Status.KINK
-    status[found.slow] = Status.SLOW_SPECTRUM
-    status[(found.spectrum.singular_values <= found.spectrum.floor[:, None]).any(1)] = Status.BELOW_FLOOR
-    status[error <= settings.tol] = Status.CONVERGED
+    status = torch.full_like(found.rank, Status.CONVERGED, dtype=torch.int8)
+    if not bool((error <= settings.tol).all()):
+        if settings.method != "float64" and settings.rounding.verified:
+            recomputed = error > settings.tol  # what rounding spoilt
+            if found.slow is not None:  # a route that gave up would do no better in float64
+                recomputed &= ~(found.slow & torch.isfinite(error))
+            again = recomputed.nonzero()[:, 0]
+            if again.numel():
+                part = _in_float64(settings, z[again], None if label is None else label[again])
+                found = found.replace_rows(again, part)
+                value, error = found.log_volume()
+        status = _status(found, error, settings.tol, kinked & ~recomputed)
     return Volumes(
         value=value,
         error=error,
@@ -147,6 +140,17 @@ def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
     )
 
 
+def _status(found: _Found, error: Tensor, tol: float, kinked: Tensor) -> Tensor:
+    """[b] int8: why a latent missed tol, if it did."""
+    status = torch.full_like(found.rank, Status.ROUNDING, dtype=torch.int8)
+    status[kinked] = Status.KINK
+    if found.slow is not None:
+        status[found.slow] = Status.SLOW_SPECTRUM
+    status[(found.spectrum.singular_values <= found.spectrum.floor[:, None]).any(1)] = Status.BELOW_FLOOR
+    status[error <= tol] = Status.CONVERGED
+    return status
+
+
 def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -> tuple[_Found, Tensor]:
     """The planned route, with the rounding bound of every latent checked against float64 products."""
     rounding = settings.rounding
@@ -159,14 +163,14 @@ def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -
     probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)[:, :wanted]
     found, working = _along_route(settings, latents, basis, probes)
     if not checks:
-        return found, torch.zeros(z.shape[0], dtype=torch.bool, device=z.device)
+        return found, z.new_zeros(z.shape[0], dtype=torch.bool)
     off = disagreement(working[:, :, :checks], _reference(settings, latents, probes[:, :checks].double()))
     spectrum = found.spectrum
     kinked = off > KINK * rounding.frobenius * spectrum.singular_values[:, 0]
     # The floor stays where the generator's rounding puts it; only the error bar knows about this latent.
     eta = torch.where(kinked, torch.maximum(spectrum.eta, SAFETY * off), spectrum.eta)
     spectrum = Spectrum(spectrum.singular_values, spectrum.floor, eta, spectrum.delta)
-    return _Found(spectrum, found.rank, found.spread, found.slow, found.spent), kinked
+    return _Found(spectrum, found.rank, found.spent, found.slow, found.spread), kinked
 
 
 def _reference(settings: Settings, latents: Jacobians, probes: Tensor) -> Tensor:
@@ -202,27 +206,22 @@ def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     else:
         matrix, products = gram(latents, basis, settings.memory)
         working = latents @ probes if count else latents.operator.z.new_zeros(())
-    eta = _eta(settings.rounding.eta, batch, basis)
-    spectrum = spectrum_of_gram(matrix, eta, latents.dtype)
+    spectrum = spectrum_of_gram(matrix, settings.rounding.eta, latents.dtype)
     return _found(spectrum, settings.top_k, products + count), working
 
 
 def _found(spectrum: Spectrum, top_k: int, products: int) -> _Found:
     """From all singular values."""
-    zeros, rank = torch.zeros_like(spectrum.floor), spectrum.rank
-    return _Found(spectrum.leading(top_k), rank, zeros, zeros > 0, torch.full_like(rank, products))
-
-
-def _eta(relative: float, batch: int, like: Tensor) -> Tensor:
-    return torch.full((batch,), relative, dtype=torch.float64, device=like.device)
+    rank = spectrum.rank
+    return _Found(spectrum.leading(top_k), rank, torch.full_like(rank, products))
 
 
 def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int) -> _Found:
     """A route of `svd`. Planned, a latent that it does not bring to tol within n products is done exactly."""
     size = basis.shape[-1]
-    eta = _eta(settings.rounding.eta, latents.shape[0], basis)
+    eta = settings.rounding.eta
     operator = restricted(latents, basis)
-    floor = float(noise_floor(eta[:1], size, latents.dtype))
+    floor = noise_floor(eta, size, latents.dtype)
     tol = ITERATED * settings.tol
     if settings.plan is None:
         method = settings.method
@@ -251,7 +250,7 @@ def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int
         )
     spectrum = bracketed_spectrum(values, size, eta, latents.dtype)
     slow = values.status == Status.SLOW_SPECTRUM
-    found = _Found(spectrum, spectrum.rank, torch.zeros_like(eta), slow, values.products + count)
+    found = _Found(spectrum, spectrum.rank, values.products + count, slow)
     return found if settings.plan is None else _exact_for(settings, found, slow, latents, basis)
 
 
@@ -272,7 +271,6 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     assert plan.start is not None
     assert plan.correction is not None
     krylov = fixed_krylov(restricted(latents, basis), in_coordinates(plan.start, basis), plan.steps)
-    eta = _eta(settings.rounding.eta, latents.shape[0], basis)
     size = basis.shape[-1]
     # On a sphere the probes have a radial part, which belongs to no direction of the subspace.
     tangential = in_coordinates(probes, basis)
@@ -281,10 +279,9 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     unlike = krylov.outside(tangential, images, top_k) > plan.outside
     sigma = krylov.eigenvalues[:, :top_k].sqrt() * torch.exp(-plan.correction)
     delta = krylov.delta[:, None].expand_as(sigma)
-    largest = sigma[:, 0]
-    spectrum = Spectrum(sigma, noise_floor(eta, size, latents.dtype) * largest, eta * largest, delta)
-    spread, rank = torch.full_like(eta, plan.spread), spectrum.rank
-    found = _Found(spectrum, rank, spread, unlike, torch.full_like(rank, products))
+    spectrum = Spectrum.of(sigma, delta, size, settings.rounding.eta, latents.dtype)
+    rank, spread = spectrum.rank, torch.full_like(spectrum.floor, plan.spread)
+    found = _Found(spectrum, rank, torch.full_like(rank, products), unlike, spread)
     return _exact_for(settings, found, unlike, latents, basis)
 
 
@@ -304,6 +301,6 @@ def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
         step = max(1, settings.memory // (4 * 8 * operator.shape[1] * size))
         columns = operator @ input_basis(double, z[rows].double())
         i += columns.shape[0]
-        parts.append(svd_spectrum(columns, _eta(settings.rounding.eta64, columns.shape[0], columns)))
+        parts.append(svd_spectrum(columns, settings.rounding.eta64))
     whole = Spectrum(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Spectrum)))
     return _found(whole, settings.top_k, size)

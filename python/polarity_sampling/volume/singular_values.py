@@ -87,12 +87,17 @@ def from_eigenvalues(eigenvalues: Tensor, delta: Tensor) -> tuple[Tensor, Tensor
     return lower, torch.sqrt(squares + delta[:, None])
 
 
-def rounding_of_gram(largest: Tensor, size: int) -> Tensor:
-    """Bound on the error of a Gram matrix's eigenvalues by rounding: products, sums and the eigensolver.
+def rounding_unit(size: int) -> float:
+    """Bound on the error of a Gram matrix's eigenvalues by rounding, in units of the largest one.
 
     Products and sums contribute with the number of blocks they are summed in, the eigensolver with n.
     """
-    return (16.0 + size) * EPS64 * largest.clamp(min=0.0)
+    return (16.0 + size) * EPS64
+
+
+def rounding_of_gram(largest: Tensor, size: int) -> Tensor:
+    """The same in their own unit, by the largest of them [B]."""
+    return rounding_unit(size) * largest.clamp(min=0.0)
 
 
 def converged_or(error: Tensor, tol: float, otherwise: Status) -> Tensor:

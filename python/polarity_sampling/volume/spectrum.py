@@ -10,7 +10,7 @@ import polarity_ext
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.certificate import log_volume_and_error
 from polarity_sampling.volume.qr import triangular_factor
-from polarity_sampling.volume.singular_values import EPS64, SingularValues, rounding_of_gram
+from polarity_sampling.volume.singular_values import SingularValues, rounding_unit
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,16 @@ class Spectrum:
     eta: Tensor  # [B] bound on ||Delta J||_2
     delta: Tensor  # [B, m] bound on the error of sigma^2 by everything else
 
+    @staticmethod
+    def of(sigma: Tensor, delta: Tensor, size: int, eta: float, dtype: torch.dtype) -> "Spectrum":
+        """With the noise floor of `size` directions of a Jacobian in `dtype`; eta in units of sigma_1."""
+        largest = sigma[:, 0]
+        return Spectrum(sigma, noise_floor(eta, size, dtype) * largest, eta * largest, delta)
+
     @property
     def rank(self) -> Tensor:
         """[B] int64: how many of the m lie above the floor."""
-        return polarity_ext.floored_log_sum(self.singular_values, self.floor, self.eta, self.delta)[2]
+        return (self.singular_values > self.floor[:, None]).sum(1)
 
     def leading(self, top_k: int) -> "Spectrum":
         """The k largest alone."""
@@ -45,44 +51,38 @@ class Spectrum:
         return Spectrum(**columns)
 
 
-def noise_floor(eta: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """[B], in units of sigma_1: below it a value out of `size` cannot be told from zero.
+def noise_floor(eta: float, size: int, dtype: torch.dtype) -> float:
+    """In units of sigma_1: below it a value out of `size` cannot be told from zero.
 
-    That is where the Jacobian's own rounding, eta [B], or that of the Gram matrix drowns it; but never above
+    That is where the Jacobian's own rounding, eta, or that of the Gram matrix drowns it; but never above
     1e-5 for a float32 Jacobian.
     """
-    gram = 2.0 * math.sqrt(float(rounding_of_gram(torch.ones(()), size)))
-    floor = torch.clamp(2.0 * eta, min=gram)
-    return floor.clamp(max=1e-5) if dtype == torch.float32 else floor
+    floor = max(2.0 * eta, 2.0 * math.sqrt(rounding_unit(size)))
+    return min(floor, 1e-5) if dtype == torch.float32 else floor
 
 
-def gram_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
+def gram_spectrum(columns: Tensor, eta: float) -> Spectrum:
     """From the Jacobian's columns [B, D, n] by the Gram matrix with float64 products."""
     return spectrum_of_gram(polarity_ext.gram(columns), eta, columns.dtype)
 
 
-def spectrum_of_gram(gram: Tensor, eta: Tensor, dtype: torch.dtype) -> Spectrum:
-    """From J^T J [B, n, n], of columns in `dtype`; eta [B] in units of sigma_1."""
+def spectrum_of_gram(gram: Tensor, eta: float, dtype: torch.dtype) -> Spectrum:
+    """From J^T J [B, n, n], of columns in `dtype`; eta in units of sigma_1."""
     size = gram.shape[1]
-    eigenvalues = dense.eigenvalues(gram)
-    sigma = torch.sqrt(torch.clamp(eigenvalues, min=0.0))
-    delta = rounding_of_gram(eigenvalues[:, 0], size)
-    largest = sigma[:, 0]
-    return Spectrum(
-        sigma, noise_floor(eta, size, dtype) * largest, eta * largest, delta[:, None].expand_as(sigma)
-    )
+    squares = dense.eigenvalues(gram).clamp(min=0.0)
+    delta = rounding_unit(size) * squares[:, :1]
+    return Spectrum.of(squares.sqrt(), delta.expand_as(squares), size, eta, dtype)
 
 
-def bracketed_spectrum(found: SingularValues, size: int, eta: Tensor, dtype: torch.dtype) -> Spectrum:
-    """From brackets that some route found among `size` directions; eta [B] in units of sigma_1."""
+def bracketed_spectrum(found: SingularValues, size: int, eta: float, dtype: torch.dtype) -> Spectrum:
+    """From brackets that some route found among `size` directions; eta in units of sigma_1."""
     squares = found.values.square()
     delta = torch.maximum(found.upper.square() - squares, squares - found.lower.square())
-    largest = found.values[:, 0]
-    return Spectrum(found.values, noise_floor(eta, size, dtype) * largest, eta * largest, delta)
+    return Spectrum.of(found.values, delta, size, eta, dtype)
 
 
-def svd_spectrum(columns: Tensor, eta: Tensor) -> Spectrum:
+def svd_spectrum(columns: Tensor, eta: float) -> Spectrum:
     """From float64 columns [B, D, n] by QR and an SVD of R: resolves ratios down to about 1e-14."""
     sigma = dense.singular_values(triangular_factor(columns))
-    bound = (eta + (16.0 + columns.shape[2]) * EPS64) * sigma[:, 0]
+    bound = (eta + rounding_unit(columns.shape[2])) * sigma[:, 0]
     return Spectrum(sigma, 2.0 * bound, bound, torch.zeros_like(sigma))

@@ -58,7 +58,7 @@ def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") 
 def _find(generator: Generator, seed: int, memory: str | int) -> int:
     size = directions(generator)
     rounding = rounding_of(generator, generator.dtype, memory)
-    floor = float(noise_floor(torch.tensor([rounding.eta]), size, generator.dtype))
+    floor = noise_floor(rounding.eta, size, generator.dtype)
     grams = calibration_grams(generator, FIRST, memory, seed)
     ratios = _ratios(grams)[:, :size]
     # Two of the first latents below the floor are more than 1% of 100.

@@ -65,7 +65,8 @@ class RoughLogVolume:
     def __call__(self, z: Tensor, label: Tensor | None) -> Tensor:
         z, label = self.generator.inputs(z, label)
         budget = parse_memory(self.memory)
-        batch = batch_size(jacobian(self.generator, z[:1], _rows(label, slice(1)), memory=budget), budget)
+        dim_out = jacobian(self.generator, z[:1], _rows(label, slice(1)), memory=budget).shape[1]
+        batch = batch_size(dim_out, z.shape[1], budget)
         parts = []
         for i in range(0, len(z), batch):
             rows = slice(i, i + batch)
