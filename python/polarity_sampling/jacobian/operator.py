@@ -3,21 +3,21 @@
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 import polarity_ext
-from polarity_sampling.errors import GeneratorError, PolarityWarning
+from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian import autograd_route, func_route
 from polarity_sampling.jacobian.captured_route import CapturedRoute
-from polarity_sampling.jacobian.compiled import NotCapturedError, first_sentence
+from polarity_sampling.jacobian.compiled import NotCapturedError
 from polarity_sampling.jacobian.explain import Explanation, explain
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.inputs import checked_inputs, generator_for
+from polarity_sampling.jacobian.module_route import ModuleRoute
 from polarity_sampling.jacobian.precision import (
     Precision,
     Primal,
@@ -29,11 +29,6 @@ from polarity_sampling.jacobian.precision import (
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.precision import in_full_precision
-
-# Of the probe by which derivatives are compared, and how far they may differ, relative to their size.
-_SEED, _AGREEMENT = 0x5EED_DE71, 1e-2
-
-_Product = Callable[[Generator, Tensor, Tensor | None, Tensor], Tensor]
 
 
 @in_full_precision
@@ -121,9 +116,10 @@ class JacobianOperator:
         self._lock = threading.Lock()
         self._route: CapturedRoute | None = None
         self._refused: str | None = None
-        self._footprint = footprint(generator, self.z, label)
-        self.shape = torch.Size((z.shape[0], self._footprint.dim_out, z.shape[1]))
-        self.dtype = self._footprint.dtype
+        found = footprint(generator, self.z, label)
+        self._module = ModuleRoute(generator, self.z, label, found, memory)
+        self.shape = torch.Size((z.shape[0], found.dim_out, z.shape[1]))
+        self.dtype = found.dtype
         self.device = z.device
 
     def __repr__(self) -> str:
@@ -142,15 +138,14 @@ class JacobianOperator:
         The result is stored probe-major ([L, B, D] in memory), the layout `polarity_ext.gram` reads
         without a transpose.
         """
-        batch, dim_out, dim_in = self.shape
+        batch, _, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
         captured = self._captured()
         if captured is not None:
             with tensor_cores(self._precision, self.device):
                 out = captured.push(probes)
         else:
-            out = torch.empty(probes.shape[0], batch, dim_out, dtype=self.dtype, device=self.device)
-            self._through_module("J @ V", probes, out, func_route.push_forward, autograd_route.push_forward)
+            out = self._module.push(probes)
         return out.permute(1, 2, 0)
 
     @in_full_precision
@@ -245,18 +240,13 @@ class JacobianOperator:
     def chunk(self) -> int:
         """Probes handled at a time within the memory budget; at least one."""
         captured = self._captured()
-        if captured is not None:
-            return captured.chunk
-        per_probe = self._footprint.bytes_per_tangent * self.shape[0]
-        return max(1, self._memory // per_probe)
+        return self._module.chunk if captured is None else captured.chunk
 
     @property
     def route(self) -> Literal["captured", "torch.func", "autograd"]:
         """How products are formed: by the captured program; where the module cannot be captured by
         torch.func; where it refuses that as well by plain autograd."""
-        if self._captured() is not None:
-            return "captured"
-        return "autograd" if self.generator.module in _not_transformable else "torch.func"
+        return self._module.name if self._captured() is None else "captured"
 
     def _captured(self) -> CapturedRoute | None:
         with self._lock:
@@ -296,76 +286,7 @@ class JacobianOperator:
                 stacklevel=9,
             )
 
-    def _through_module(
-        self,
-        what: str,
-        probes: Tensor,
-        out: Tensor,
-        transform: _Product,
-        fallback: _Product,
-    ) -> None:
-        """Chunks of probes [L, B or 1, *] through the module itself."""
-        probes = probes.expand(-1, self.shape[0], -1)
-        for part, result in zip(torch.split(probes, self.chunk), torch.split(out, self.chunk), strict=True):
-            result.copy_(self._product(what, transform, fallback, part))
 
-    def _compare_modes(self) -> None:
-        """Once for each module: its forward derivative by torch.func is the transpose of autograd's.
-
-        A forward that asks whether z requires a gradient may have one that is zero without a word, and so may
-        operators from outside of torch.
-
-        Raises:
-            ValueError: it is not.
-        """
-        module, z = self.generator.module, self.z
-        if module in _compared:
-            return
-        v = polarity_ext.gaussian(_SEED, 0, (1, *z.shape), device=self.device).to(z)
-        pushed = func_route.push_forward(self.generator, z, self.label, v)
-        # |J v|^2, where there is any, is the product of v with J^T (J v).
-        u = pushed if pushed.any() else torch.ones_like(pushed)
-        pulled = autograd_route.pull_back(self.generator, z, self.label, u)
-        gap = float((u * pushed).sum() - (pulled * v).sum())
-        if not abs(gap) <= _AGREEMENT * float(u.norm() * pushed.norm()):
-            raise ValueError("its forward derivative is not the transpose of autograd's")
-        _compared.add(module)
-
-    def _product(self, what: str, transform: _Product, fallback: _Product, probes: Tensor) -> Tensor:
-        """One chunk of probes [L, B, *]; the first failure changes the route, with a warning."""
-        module = self.generator.module
-        reason: Exception | None = None
-        if module not in _not_transformable:
-            try:
-                self._compare_modes()
-                return transform(self.generator, self.z, self.label, probes)
-            except torch.OutOfMemoryError:
-                raise
-            except (RuntimeError, NotImplementedError, ValueError) as error:
-                reason = error
-        try:
-            result = fallback(self.generator, self.z, self.label, probes)
-        except RuntimeError as error:
-            raise GeneratorError(
-                f"{what} of {self.generator.name} cannot be formed: torch.func says "
-                f"'{reason or 'not tried'}', autograd says '{error}'. Its forward must consist of "
-                "differentiable torch operations"
-            ) from error
-        if reason is not None:
-            _not_transformable.add(module)
-            warnings.warn(
-                f"{self.generator.name} cannot be transformed by torch.func ({first_sentence(reason)}): "
-                "products go through plain autograd, which is right but slower",
-                PolarityWarning,
-                stacklevel=5,
-            )
-        return result
-
-
-# Modules whose derivatives by torch.func have been found to agree.
-_compared: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
-# Modules on which torch.func has failed; not asked again.
-_not_transformable: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 # Modules of which it has been said that they cannot be captured.
 _not_captured: "weakref.WeakSet[nn.Module]" = weakref.WeakSet()
 
@@ -388,15 +309,14 @@ class AdjointOperator:
     def __matmul__(self, cotangents: Tensor) -> Tensor:
         """``J^T @ U``: U [B, D, L], or [D, L] for the same cotangents at every latent -> [B, K, L]."""
         forward = self._forward
-        batch, dim_in, dim_out = self.shape
+        batch, _, dim_out = self.shape
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
         captured = forward._captured()
         if captured is not None:
             with tensor_cores(forward._precision, forward.device):
                 out = captured.pull(probes)
         else:
-            out = torch.empty(probes.shape[0], batch, dim_in, dtype=forward.z.dtype, device=forward.device)
-            forward._through_module("J.mT @ U", probes, out, func_route.pull_back, autograd_route.pull_back)
+            out = forward._module.pull(probes)
         return out.permute(1, 2, 0)
 
 
