@@ -22,8 +22,7 @@ def pull_back(generator: Generator, z: Tensor, label: Tensor | None, cotangents:
     # The weights are constants here: under no_grad the graph of vjp holds z alone.
     with torch.no_grad():
         pullback = vjp(lambda x: generator.flat(x, label), z)[1]
-        if len(cotangents) == 1:  # spares those of one a warning where torch cannot batch an operator
-            alone: Tensor = pullback(cotangents[0])[0][None]
-            return alone
+        # Also of one alone: without vmap, torch's backward of a grouped convolution with a kernel for every
+        # sample in channels-last was seen to be wrong (2.13, in float64, too).
         pulled: Tensor = quiet_vmap(lambda u: pullback(u)[0])(cotangents)
     return pulled

@@ -103,7 +103,7 @@ class ModuleRoute:
         return result
 
     def _compare_modes(self) -> None:
-        """Once for each module: its forward derivative by torch.func is the transpose of autograd's.
+        """Once for each module: its forward derivative by torch.func is the transpose of the reverse one.
 
         A forward that asks whether z requires a gradient may have one that is zero without a word, and so may
         operators from outside of torch.
@@ -118,8 +118,13 @@ class ModuleRoute:
         pushed = func_route.push_forward(generator, z, label, v)
         # |J v|^2, where there is any, is the product of v with J^T (J v).
         u = pushed if pushed.any() else torch.ones_like(pushed)
-        pulled = autograd_route.pull_back(generator, z, label, u)
+        try:
+            pulled = func_route.pull_back(generator, z, label, u)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, NotImplementedError, ValueError):
+            pulled = autograd_route.pull_back(generator, z, label, u)
         gap = float((u * pushed).sum() - (pulled * v).sum())
         if not abs(gap) <= _AGREEMENT * float(u.norm() * pushed.norm()):
-            raise ValueError("its forward derivative is not the transpose of autograd's")
+            raise ValueError("its forward derivative is not the transpose of the reverse one")
         _compared.add(generator.module)
