@@ -85,7 +85,7 @@ CASES = [
     Case("digits", 8, particles=128, chains=16, reference=True, background=-1.0),
     Case("mnist_cwgangp", None, label=3, particles=64, chains=8, background=-1.0),
     Case("mnist_cwgangp", None, particles=64, chains=8, reference=True, background=-1.0),
-    Case("mnist_wgangp_dcgan", 20, particles=256, chains=16, most=1500, background=-1.0),
+    Case("mnist_wgangp_dcgan", 20, particles=64, chains=8, most=500, background=-1.0),
     Case("mario_wgan", 20, particles=128, chains=8),
     Case("celeba_dcgan32", 8, particles=64, chains=8),
     Case("vae_plain_chairs", None, particles=128, chains=16),

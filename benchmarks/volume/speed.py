@@ -7,6 +7,7 @@ skerch takes part where it is installed and few values of many are wanted.
 
 import csv
 import platform
+import random
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
@@ -176,7 +177,7 @@ def _truth(generator: ps.Generator, z: Tensor, label: Tensor | None) -> Tensor:
 
 
 def _in_turns(calls: dict[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds of each by round; a round runs every call once, each round from another one on.
+    """Seconds of each by round; a round runs every call once, in an order of its own.
 
     What runs behind a call that has filled caches and returned memory pays for it.
     """
@@ -184,11 +185,9 @@ def _in_turns(calls: dict[str, Callable[[], object]], clock: Callable[[], float]
     begin = time.perf_counter()
     rounds = 0
     while rounds < FEWEST_ROUNDS or (rounds < 5 * FEWEST_ROUNDS and time.perf_counter() - begin < SECONDS):
-        order = list(calls.items())
-        first = rounds % len(order)
-        for name, call in order[first:] + order[:first]:
+        for name in random.Random(rounds).sample(list(calls), len(calls)):
             start = clock()
-            call()
+            calls[name]()
             seconds[name].append(clock() - start)
         rounds += 1
     return seconds
