@@ -103,6 +103,14 @@ def test_a_mixture_has_the_shares_asked_for(n, expected, seed):
         assert abs(int((draw.component[:500] == 0).sum()) - 350) < 60
 
 
+def test_the_parts_of_a_mixture_are_independent(seed):
+    """Even of samplers of the same law, which draw the same latents from the same seed."""
+    bank = ps.Bank.build(sheet(), 512, seed=seed, top_k=None, progress=False)
+    for parts in ([BaseSampler(sheet())] * 2, [BaseSampler(sheet()), ps.PolaritySampler(bank, 0.0)]):
+        draw = MixtureSampler(parts, [1, 1]).sample(400, seed)
+        assert len(draw.latents.unique(dim=0)) == draw.diagnostics.ess == 400
+
+
 def test_labels_stay_with_their_draws(seed):
     parts = [BaseSampler(sheets()), TruncationSampler(sheets(), 0.1)]
     draw = MixtureSampler(parts, [1, 1], num_classes=3).sample(9, seed, label=[0, 1, 2])
@@ -114,5 +122,7 @@ def test_mixtures_that_make_no_sense():
         MixtureSampler([BaseSampler(sheet())], [1, 2])
     with pytest.raises(ValueError, match="positive"):
         MixtureSampler([BaseSampler(sheet())], [0.0])
+    with pytest.raises(ValueError, match=r"\[2\] with labels and \[2\] without labels: expected samplers of"):
+        MixtureSampler([BaseSampler(sheet()), BaseSampler(sheets())], [1, 1]).sample(4)
     with pytest.raises(ValueError, match="give MixtureSampler num_classes="):
         MixtureSampler([BaseSampler(sheets())], [1.0]).sample(2, label=1)

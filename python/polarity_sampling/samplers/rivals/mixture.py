@@ -50,9 +50,12 @@ class MixtureSampler:
         self.num_classes = num_classes
 
     def sample(self, n: int, seed: int = 0, label: Label = None) -> MixtureDraw:
-        """Draw n latents; each sampler gets the seed and the labels of its draws.
+        """Draw n latents; each sampler gets the labels of its draws and a seed of its own, made of `seed`.
 
-        Raises what the samplers raise; TypeError, ValueError for an argument out of range.
+        With one seed for all, samplers of one law would draw the same latents.
+
+        Raises what the samplers raise; TypeError, ValueError for an argument out of range, or samplers of
+        different generators.
         """
         n, seed = checked_count("n", n), checked_seed(seed)
         if label is not None and self.num_classes is None:
@@ -64,14 +67,16 @@ class MixtureSampler:
         edges = np.rint(n * np.cumsum([0.0, *self.shares])).astype(np.int64)
         order = torch.from_numpy(np.argsort(selection.uniforms(seed, selection.SHUFFLE, n), kind="stable"))
         component = torch.empty(n, dtype=torch.int64)
-        draws, slots = [], []
+        draws: list[Draw] = []
+        slots = []
         for index, sampler in enumerate(self.samplers):
             own = order[edges[index] : edges[index + 1]]
             if len(own):
                 wanted = None if labels is None else torch.from_numpy(labels)[own]
                 component[own] = index
-                draws.append(sampler.sample(len(own), seed, wanted))
+                draws.append(sampler.sample(len(own), _seed(seed, index), wanted))
                 slots.append(own)
+        _require_one_kind(draws)
         back = torch.argsort(torch.cat(slots))
         parts = tuple(draw.diagnostics for draw in draws)
         drawn = [draw.labels for draw in draws if draw.labels is not None]
@@ -85,4 +90,20 @@ class MixtureSampler:
             ),
             component=component,
             parts=parts,
+        )
+
+
+def _seed(seed: int, index: int) -> int:
+    spawned = np.random.SeedSequence(seed, spawn_key=(index,))
+    return int(spawned.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _require_one_kind(draws: Sequence[Draw]) -> None:
+    kinds = {
+        f"[{draw.latents.shape[1]}] {'without' if draw.labels is None else 'with'} labels" for draw in draws
+    }
+    if len(kinds) > 1:
+        raise ValueError(
+            f"the samplers draw latents of shapes {' and '.join(sorted(kinds))}: expected samplers of the "
+            "same generator"
         )
