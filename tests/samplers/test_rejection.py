@@ -11,6 +11,7 @@ from polarity_sampling.samplers import IndependenceSampler, RejectionSampler
 from polarity_sampling.samplers.independence import walk
 from polarity_sampling.samplers.proposals import Proposals
 from scipy.stats import chisquare, kstest
+from torch import nn
 
 from tests.manifolds import Torus
 
@@ -76,11 +77,34 @@ def test_a_chain_leaves_where_there_is_no_weight(seed):
 
     def log_weight(z, label):
         inside = z[:, 0] > 0.5
-        return torch.where(inside & (z[:, 1] > 0.5), 0.0, torch.where(inside, -math.inf, math.nan)).double()
+        known = torch.where(inside & (z[:, 1] > 0.5), 0.0, -math.inf).double()
+        return known.masked_fill(z[:, 0] < 0.005, math.nan)
 
     z, _, _, found, _ = walk(Proposals.of(g, g.base, 500, seed, None), log_weight, 60)
     assert (z > 0.5).all()
     assert (found == 0).all()
+
+
+def test_chains_that_meet_no_weight(seed):
+    """They would hand out draws of the base law."""
+    g = ps.Generator(Torus(), 2, ps.Uniform(0.0, 1.0))
+    with pytest.raises(SamplingError, match=r"20 of 20 chains met no latent with weight in 3 proposals"):
+        walk(Proposals.of(g, g.base, 20, seed, None), lambda z, _: torch.full((20,), -math.inf).double(), 3)
+
+
+class HalfFlat(nn.Module):
+    """R^2 -> R^2, without volume where the first coordinate is negative."""
+
+    def forward(self, z):
+        return torch.stack([z[:, 0].relu(), z[:, 1]], 1)
+
+
+@pytest.mark.parametrize("rho", [-1.0, 0.0, 1.0])
+def test_latents_below_the_noise_floor_are_not_left_out_in_silence(rho, seed):
+    g = ps.Generator(HalfFlat(), 2)
+    for sampler in (RejectionSampler(g, rho, 1.0), IndependenceSampler(g, rho, length=3)):
+        with pytest.raises(SamplingError, match=r"\d+ of \d+ latents have a singular value below .* top_k"):
+            sampler.sample(50, seed)
 
 
 def test_slots_have_candidates_of_their_own(seed):

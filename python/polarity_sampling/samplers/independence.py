@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from polarity_sampling.errors import SamplingError
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law
 from polarity_sampling.samplers.arguments import checked_count, checked_rho
@@ -12,6 +13,7 @@ from polarity_sampling.samplers.draw import AcceptanceDiagnostics, AcceptanceDra
 from polarity_sampling.samplers.exact import ExactLogVolume
 from polarity_sampling.samplers.proposals import LogWeight, Proposals
 from polarity_sampling.samplers.protocol import Label
+from polarity_sampling.samplers.weights import require_few_excluded
 
 
 def walk(
@@ -21,14 +23,19 @@ def walk(
 
     Returns:
         where the chains end: latents [n, K], labels [n] or None, row ids [n], log-weights [n]; acceptance.
+
+    Raises SamplingError when a chain meets no candidate that has weight, or too many are unknown.
     """
     slots = torch.arange(proposals.n)
     z, label, rows = proposals.candidates(slots, 0)
-    current = log_weight(z, label).nan_to_num(-torch.inf)
-    accepted = 0
+    value = log_weight(z, label)
+    accepted, unknown = 0, int(value.isnan().sum())
+    current = value.masked_fill(value.isnan(), -torch.inf)
     for t in range(1, length + 1):
         new_z, new_label, new_rows = proposals.candidates(slots, t)
-        new = log_weight(new_z, new_label).nan_to_num(-torch.inf)
+        new = log_weight(new_z, new_label)
+        unknown += int(new.isnan().sum())
+        require_few_excluded(unknown, (t + 1) * proposals.n)
         # A chain that started where there is no weight takes the first candidate that has some.
         gain = torch.where(current.isneginf(), torch.inf, new - current)
         accept = (proposals.uniforms(slots, t).log() < gain) & new.isfinite()
@@ -36,6 +43,11 @@ def walk(
         label = None if label is None or new_label is None else torch.where(accept, new_label, label)
         current = torch.where(accept, new, current)
         accepted += int(accept.sum())
+    if lost := int(current.isneginf().sum()):
+        raise SamplingError(
+            f"{lost} of {proposals.n} chains met no latent with weight in {length} proposals: choose a "
+            "larger length"
+        )
     return z, label, rows, current, accepted / (length * proposals.n)
 
 
@@ -77,7 +89,9 @@ class IndependenceSampler:
     def sample(self, n: int, seed: int = 0, label: Label = None) -> AcceptanceDraw:
         """Draw n latents; with `label=` as in PolaritySampler.sample, within each class.
 
-        Raises TypeError, ValueError: an argument of the wrong kind or out of range.
+        Raises:
+            TypeError, ValueError: an argument of the wrong kind or out of range.
+            SamplingError: more than 1% of latents lie below the noise floor.
         """
         proposals = Proposals.of(self.generator, self.law, n, seed, label)
         latents, labels, rows, log_weights, acceptance = walk(proposals, self._log_weight, self.length)

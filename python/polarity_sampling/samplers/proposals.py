@@ -18,7 +18,7 @@ from polarity_sampling.samplers.selection import Ints
 from polarity_sampling.samplers.strata import requested_labels
 
 LogWeight = Callable[[Tensor, Tensor | None], Tensor]
-"""Latents [m, K] and labels [m] -> log-weights, float64 [m]; -inf and NaN mean never."""
+"""Latents [m, K] and labels [m] -> log-weights, float64 [m]; -inf means never, NaN unknown: left out."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from polarity_sampling.samplers.draw import AcceptanceDiagnostics, AcceptanceDra
 from polarity_sampling.samplers.exact import ExactLogVolume
 from polarity_sampling.samplers.proposals import LogWeight, Proposals
 from polarity_sampling.samplers.protocol import Label
+from polarity_sampling.samplers.weights import require_few_excluded
 
 
 def reject(
@@ -29,13 +30,13 @@ def reject(
     Returns:
         latents [n, K], labels [n] or None, row ids [n], log-acceptances [n], number of candidates.
 
-    Raises SamplingError when slots are still empty after max_candidates.
+    Raises SamplingError when slots are still empty after max_candidates, or too many candidates are unknown.
     """
     n = proposals.n
     latents = torch.empty(n, proposals.generator.latent_dim, dtype=torch.float32)
     labels = None if proposals.generator.num_classes is None else torch.empty(n, dtype=torch.int64)
     rows, found = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.float64)
-    pending, spent, t = torch.arange(n), 0, 0
+    pending, spent, unknown, t = torch.arange(n), 0, 0, 0
     while len(pending):
         if spent + len(pending) > max_candidates:
             raise SamplingError(
@@ -44,12 +45,14 @@ def reject(
             )
         z, label, row_ids = proposals.candidates(pending, t)
         value = log_acceptance(z, label)
+        spent, unknown = spent + len(pending), unknown + int(value.isnan().sum())
+        require_few_excluded(unknown, spent)
         accepted = proposals.uniforms(pending, t).log() < value  # NaN compares false
         slots = pending[accepted]
         latents[slots], rows[slots], found[slots] = z[accepted], row_ids[accepted], value[accepted]
         if labels is not None and label is not None:
             labels[slots] = label[accepted]
-        spent, t, pending = spent + len(pending), t + 1, pending[~accepted]
+        t, pending = t + 1, pending[~accepted]
     return latents, labels, rows, found, spent
 
 
@@ -96,7 +99,8 @@ class RejectionSampler:
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind or out of range.
-            SamplingError: log_bound does not hold, or more than max_evaluations would be needed.
+            SamplingError: log_bound does not hold, more than max_evaluations would be needed, or more than 1%
+                of latents lie below the noise floor.
         """
         proposals = Proposals.of(self.generator, self.law, n, seed, label)
         latents, labels, rows, found, spent = reject(proposals, self._log_acceptance, self.max_evaluations)

@@ -129,6 +129,19 @@ def build_tilt(bank: BankLike, top_k: int, log_ratio: Floats, flagged: Flagged) 
     return Tilt(rows, value[rows], log_ratio[rows], labels, excluded)
 
 
+def require_few_excluded(excluded: int, evaluations: int) -> None:
+    """Refuse to leave out more latents than `MAX_EXCLUDED`, and than chance puts among few.
+
+    Raises SamplingError.
+    """
+    expected = MAX_EXCLUDED * evaluations
+    if excluded > max(2.0, expected + 4.0 * math.sqrt(expected)):
+        raise SamplingError(
+            f"{excluded} of {evaluations} latents have a singular value below the noise floor among "
+            f"those in the log-volume; at most {MAX_EXCLUDED:.0%} may be left out. Choose a smaller top_k"
+        )
+
+
 def exclusion_allows(bank: BankLike, top_k: int) -> bool:
     """Whether at most 1% of the bank's rows are below the noise floor at this top_k."""
     return int(_log_volume(bank, top_k, "drop")[1].sum()) <= MAX_EXCLUDED * len(bank)
@@ -229,7 +242,8 @@ def _too_many_excluded(bank: BankLike, top_k: int, excluded: int) -> str:
     remedy = (
         f"top_k={works} works with this bank"
         if works
-        else "no top_k works with this bank: most of its rows have a Jacobian of rank zero"
+        else "no top_k works with this bank: too many rows have the first below it already, where samples "
+        "do not depend on the latent or are not finite"
     )
     return (
         f"top_k={top_k}: {excluded} of {len(bank)} rows ({excluded / len(bank):.1%}) have a singular value "

@@ -70,6 +70,15 @@ def test_rarity_by_hand():
     assert score[4].isnan()
 
 
+@pytest.mark.parametrize("method", ["mh", "rejection"])
+def test_a_discriminator_that_gives_nan(method, seed):
+    def broken(samples, label):
+        return torch.where(samples[:, 0] > 0, 0.0, torch.nan)
+
+    with pytest.raises(SamplingError, match=r"the discriminator gives NaN for \d+ of \d+ samples"):
+        DiscriminatorSampler(line(), broken, method).sample(20, seed)
+
+
 def test_rare_draws_are_rarer(seed):
     reference = BaseSampler(line()).sample(500, 999).latents
     usual, rare = (RaritySampler(line(), flat, reference, candidates=c) for c in (4, 30))

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from polarity_sampling.errors import SamplingError
 from polarity_sampling.generator import Generator
 from polarity_sampling.samplers.arguments import checked_count
 from polarity_sampling.samplers.draw import AcceptanceDiagnostics, AcceptanceDraw
@@ -73,7 +74,8 @@ class DiscriminatorSampler:
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind or out of range.
-            SamplingError: "rejection" needs more than max_candidates.
+            SamplingError: "rejection" needs more than max_candidates, a chain of "mh" meets no sample of
+                finite logit, or the discriminator gives NaN.
         """
         proposals = Proposals.of(self.generator, self.generator.base, n, seed, label)
         if self.method == "mh":
@@ -88,7 +90,13 @@ class DiscriminatorSampler:
 
     def _logits(self, z: Tensor, label: Tensor | None) -> Tensor:
         with torch.no_grad():
-            return self.discriminator(self.generator(z, label), label).double().cpu().reshape(len(z))
+            logits = self.discriminator(self.generator(z, label), label).double().cpu().reshape(len(z))
+        if bool(logits.isnan().any()):
+            raise SamplingError(
+                f"the discriminator gives NaN for {int(logits.isnan().sum())} of {len(z)} samples: check its "
+                "weights and what range of samples it takes"
+            )
+        return logits
 
     def _odds(self, logits: Tensor) -> Tensor:
         """The paper's F before its shift gamma: log-odds of acceptance."""

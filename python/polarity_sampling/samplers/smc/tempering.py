@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from polarity_sampling.errors import SamplingError
 from polarity_sampling.samplers import selection
 from polarity_sampling.samplers.smc.kernel import Sweep, sweep
 from polarity_sampling.samplers.smc.state import Points, Rung, State, Stream
 from polarity_sampling.samplers.smc.surrogate import fit
 from polarity_sampling.samplers.smc.target import Target
-from polarity_sampling.samplers.weights import MAX_EXCLUDED, effective_size, logsumexp
+from polarity_sampling.samplers.weights import effective_size, logsumexp, require_few_excluded
 
 FIRST_SIZE = 0.3
 # Acceptance aimed at: of exact and of rough decisions (0.234 is best for a random walk in many dimensions;
@@ -67,12 +66,7 @@ def init(target: Target, seed: int, settings: Settings) -> State:
         drawn = Points(x, label, target.log_volume(x, label))
         known = drawn.log_volume.isfinite()
         evaluations, excluded = evaluations + missing, excluded + int((~known).sum())
-        expected = MAX_EXCLUDED * evaluations
-        if excluded > max(2.0, expected + 4.0 * math.sqrt(expected)):  # more than chance puts among few
-            raise SamplingError(
-                f"{excluded} of {evaluations} latents have a singular value below the noise floor among "
-                f"those in the log-volume; at most {MAX_EXCLUDED:.0%} may be left out. Choose a smaller top_k"
-            )
+        require_few_excluded(excluded, evaluations)
         points = drawn[known] if points is None else points.followed_by(drawn[known])
     state = State(
         stream=stream,
