@@ -137,6 +137,11 @@ def test_bad_top_k(bank: ps.Bank, top_k: int) -> None:
         bank.log_volume(top_k)
 
 
+def test_rows_that_are_no_tensor(bank: ps.Bank) -> None:
+    with pytest.raises(TypeError, match="rows is a list: expected a tensor of int64 row ids"):
+        bank.latents([0, 1])  # type: ignore[arg-type]
+
+
 def test_flagged_rows_keep_an_infinite_error(tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 6))
     bank = ps.Bank.build(module, n=400, path=tmp_path, top_k=4, progress=False)

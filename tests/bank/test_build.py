@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polarity_sampling as ps
 import pytest
 import torch
@@ -104,8 +106,8 @@ def test_top_k_auto_is_settled_once(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n": 0}, "n=0: expected an integer, at least 1"),
-        ({"n": 8.0}, "n=8.0"),
+        ({"n": 0}, "n=0: expected at least 1"),
+        ({"shard_rows": 0}, "shard_rows=0: expected at least 1"),
         ({"proposal": "ball"}, "law='ball'"),
         ({"n": -3}, "n=-3"),
         ({"batch_size": 0}, "batch_size=0"),
@@ -114,8 +116,8 @@ def test_top_k_auto_is_settled_once(
         ({"top_k": 0}, "top_k=0"),
         ({"top_k": 5}, "1 to 4"),
         ({"top_k": "all"}, "top_k='all'"),
-        ({"tol": 0.0}, "tol=0.0"),
-        ({"tol": float("nan")}, "tol=nan"),
+        ({"tol": 0.0}, "tol is 0.0"),
+        ({"tol": float("nan")}, "tol is nan"),
         ({"memory": "much"}, "memory"),
         ({"class_prior": [0.5, 0.5]}, "class_prior"),
         ({"max_seconds": -1.0}, "max_seconds=-1.0"),
@@ -126,6 +128,23 @@ def test_bad_arguments(mlp: ps.Generator, tmp_path: Path, change: dict[str, obje
     with pytest.raises(ValueError, match=words):
         ps.Bank.build(mlp, path=tmp_path / "bank", **{"n": 8, **SMALL, **change})
     assert not (tmp_path / "bank").exists()
+
+
+@pytest.mark.parametrize("name", ["n", "seed", "top_k", "batch_size", "shard_rows"])
+@pytest.mark.parametrize("value", [8.0, True, "8"])
+def test_whole_numbers(mlp: ps.Generator, tmp_path: Path, name: str, value: object) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{name}={value!r}: expected"):
+        ps.Bank.build(mlp, path=tmp_path / "bank", **{"n": 8, **SMALL, name: value})
+    assert not (tmp_path / "bank").exists()
+
+
+def test_numbers_of_numpy(mlp: ps.Generator, tmp_path: Path, same_rows: SameRows) -> None:
+    settings: dict[str, Any] = {"n": 20, "seed": 3, "top_k": 2, "batch_size": 4, "shard_rows": 8}
+    expected = ps.Bank.build(mlp, **settings, progress=False)
+    numpy = {name: np.int64(value) for name, value in settings.items()}
+    bank = ps.Bank.build(mlp, path=tmp_path / "bank", **numpy, progress=False)
+    assert same_rows(bank, expected)
+    assert torch.equal(bank.log_volume(np.int64(1))[0], expected.log_volume(1)[0])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("prior", [[1.0], [0.0, 0.0, 0.0], [1.0, -0.1, 0.1], [1.0, float("nan"), 0.0]])
@@ -292,7 +311,7 @@ def test_damaged_shard_stops_a_build_before_it_computes(
     ps.Bank.build(mlp, n=64, path=tmp_path, **SMALL)
     shutil.copy(tmp_path / "shard-000000.parquet", tmp_path / "shard-000001.parquet")
     computed.clear()
-    with pytest.raises(ps.BankError, match="shard 0 of another bank"):
+    with pytest.raises(ps.BankError, match="found shard 0 of this bank, expected 1"):
         ps.Bank.build(mlp, n=128, path=tmp_path, **SMALL)
     assert computed == []
 

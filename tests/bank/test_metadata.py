@@ -117,6 +117,8 @@ def test_damaged_file_is_refused(bank: Path, content: str) -> None:
         {"environments": [{"torch": 1}]},
         {"format": "1"},
         {"n": "8"},
+        {"n": 0},
+        {"shard_rows": -1},
     ],
 )
 def test_edited_fields_of_wrong_kind_are_refused(bank: Path, change: dict[str, object]) -> None:

@@ -1,4 +1,5 @@
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,13 @@ def test_base_law(tmp_path: Path, mlp: ps.Generator) -> None:
         ({"svds": -np.ones((N, 3))}, "non-negative"),
         ({"svds": np.full((N, 3), np.nan)}, "finite"),
         ({"latents": np.full((N, K), np.inf)}, "finite"),
+        ({"latents": np.full((N, K), 1e300)}, "finite in float32"),
         ({"svds": np.zeros((N, 3))}, "nothing was computed"),
         ({"labels": np.zeros((N, 3))}, "40 one-hot rows"),
         ({"labels": np.ones((N, 3))}, "40 one-hot rows"),
         ({"labels": one_hot(np.zeros(N - 1, dtype=int), 3)}, "40 one-hot rows"),
         ({"labels": np.arange(N) % 3}, "one-hot rows"),
+        ({"labels": np.array(3)}, "one-hot rows"),
         ({"svds": np.array([[1.0], None], dtype=object)}, "not an .npz of plain arrays"),
     ],
 )
@@ -146,6 +149,15 @@ def test_refused(tmp_path: Path, change: dict[str, Any], words: str) -> None:
     with pytest.raises(ps.BankError, match=words):
         ps.Bank.import_npz(write(tmp_path / "svds.npz", **arrays), out=tmp_path / "bank")
     assert not (tmp_path / "bank").exists()
+
+
+def test_damaged_member(tmp_path: Path) -> None:
+    path = tmp_path / "svds.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("latents.npy", b"rubbish")
+        file.writestr("svds.npy", b"rubbish")
+    with pytest.raises(ps.BankError, match="latents is damaged"):
+        ps.Bank.import_npz(path)
 
 
 def test_not_an_npz(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_shard_of_another_bank(bank: Path, mlp: ps.Generator, tmp_path: Path) ->
 
 def test_shard_in_another_place(bank: Path, mlp: ps.Generator) -> None:
     shutil.copy(shard_path(bank, 0), shard_path(bank, 1))
-    refused(bank, mlp, "is shard 0 of another bank.*expected shard 1")
+    refused(bank, mlp, "was renamed or copied: found shard 0 of this bank, expected 1. Delete that file")
 
 
 def test_advice_mends_a_damaged_bank(bank: Path, mlp: ps.Generator, computed: list[int]) -> None:

@@ -18,6 +18,7 @@ from polarity_sampling.bank.shards import complete_rows, read_shard, stored_rows
 from polarity_sampling.errors import BankError, PolarityWarning
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law
+from polarity_sampling.whole import whole
 
 
 class Bank:
@@ -80,7 +81,7 @@ class Bank:
             min_rows: see max_seconds.
 
         Raises:
-            ValueError: an argument is out of range.
+            TypeError, ValueError: an argument of the wrong kind or out of range.
             GeneratorError: the generator cannot be differentiated latent by latent.
             BankError: path holds a bank of other settings or foreign files, a shard is damaged, the disk
                 is full, the path is not writable, or another process is building there.
@@ -248,7 +249,8 @@ class Bank:
             value and error, float64 [N] each, nats. Error inf: one of the values is below the noise floor;
             NaN: unknown (an imported row).
         """
-        if top_k is None or top_k == self.top_k:
+        top_k = self.top_k if top_k is None else whole("top_k", top_k)
+        if top_k == self.top_k:
             return self._columns.log_volume, self._columns.error
         if not 1 <= top_k < self.top_k:
             raise ValueError(
@@ -262,9 +264,11 @@ class Bank:
         """The latents of rows (int64 [n] row ids, any order): float32 [n, K] on the CPU, never other bits.
 
         Raises:
-            ValueError: a row id is out of range.
+            TypeError, ValueError: rows is no tensor of int64, or a row id is out of range.
             BankError: a latent regenerated here is not the one whose singular values were computed.
         """
+        if not isinstance(rows, Tensor):
+            raise TypeError(f"rows is a {type(rows).__name__}: expected a tensor of int64 row ids [n]")
         if rows.dtype != torch.int64 or rows.ndim != 1:
             raise ValueError(f"rows is {rows.dtype} of shape {tuple(rows.shape)}: expected int64 row ids [n]")
         if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < len(self):

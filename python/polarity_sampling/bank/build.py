@@ -26,6 +26,8 @@ from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import auto_top_k
 from polarity_sampling.volume.latents import directions, why_no_more
 from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
+from polarity_sampling.volume.svd import check_tol
+from polarity_sampling.whole import checked_count, checked_seed, whole
 
 # Batches are computed whole: a larger one would make small banks, and resuming, dearer than need be.
 MOST_BATCH = 256
@@ -76,27 +78,23 @@ def settle(
 ) -> BankMetadata:
     """Check the arguments of Bank.build and make metadata of them; top_k="auto" is left open, as 0."""
     generator.check()
-    if batch_size is None and shard_rows > 0:
+    n, shard_rows, seed = checked_count("n", n), checked_count("shard_rows", shard_rows), checked_seed(seed)
+    if batch_size is None:
         batch_size = math.gcd(shard_rows, MOST_BATCH, suggested_batch(generator, memory))
-    for name, value in {"n": n, "batch_size": batch_size, "shard_rows": shard_rows}.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}={value}: expected an integer, at least 1")
-    assert batch_size is not None
+    batch_size = checked_count("batch_size", batch_size)
     if shard_rows % batch_size:
         raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")
-    if not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed}: expected an integer in [0, 2**63)")
-    if not (math.isfinite(tol) and tol > 0.0):
-        raise ValueError(f"tol={tol}: expected a positive number of nats")
+    check_tol(tol)
     most = directions(generator)
+    expected = f'expected "auto", None (all) or 1 to {most}{why_no_more(generator)}'
     if top_k is None:
         top_k = most
     elif top_k == "auto":
         top_k = 0
-    elif not isinstance(top_k, int) or not 1 <= top_k <= most:
-        raise ValueError(
-            f'top_k={top_k!r}: expected "auto", None (all) or 1 to {most}{why_no_more(generator)}'
-        )
+    elif isinstance(top_k, str):
+        raise ValueError(f"top_k={top_k!r}: {expected}")
+    elif not 1 <= (top_k := whole("top_k", top_k)) <= most:
+        raise ValueError(f"top_k={top_k}: {expected}")
     return BankMetadata(
         model=generator.name,
         weight_hash=generator.weight_hash(),
@@ -110,10 +108,10 @@ def settle(
         n=n,
         top_k=top_k,
         top_k_auto=top_k == 0,
-        tol=tol,
+        tol=float(tol),
         batch_size=batch_size,
         shard_rows=shard_rows,
-        store_latents=store_latents,
+        store_latents=bool(store_latents),
         memory=parse_memory(memory),
         origin="build",
         created=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -132,6 +132,9 @@ class BankMetadata:
         for name in ("format", "latent_dim", "directions", "seed", "n", "top_k", "batch_size", "shard_rows"):
             if type(data[name]) is not int:
                 raise TypeError(f"{name} is {data[name]!r}, expected an integer")
+            least = 0 if name == "seed" else 1
+            if data[name] < least:
+                raise ValueError(f"{name} is {data[name]}, expected at least {least}")
         prior = data["class_prior"]
         return BankMetadata(
             **data

@@ -30,6 +30,7 @@ from polarity_sampling.bank.shards import stored_rows, write_shard
 from polarity_sampling.errors import BankError, PolarityWarning
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law, Sphere
+from polarity_sampling.volume.latents import directions
 
 if TYPE_CHECKING:
     from polarity_sampling.bank.bank import Bank
@@ -44,7 +45,8 @@ def read_npz(
 ) -> tuple[BankMetadata, Columns]:
     """The rows of such a file and metadata for them; see Bank.import_npz."""
     arrays = _load(path)
-    latents = _matrix(path, "latents", arrays["latents"])
+    with np.errstate(over="ignore"):
+        latents = _matrix(path, "latents", arrays["latents"]).astype(np.float32)
     svds = _matrix(path, "svds", arrays["svds"])
     classes, labels = _labels(path, arrays.get("labels"), len(latents))
     if len(latents) != len(svds):
@@ -57,7 +59,9 @@ def read_npz(
             f"{path}: {svds.shape[1]} singular values of {latents.shape[1]} latent coordinates: too many"
         )
     if not (np.isfinite(svds).all() and (svds >= 0.0).all() and np.isfinite(latents).all()):
-        raise BankError(f"{path}: expected finite latents and finite, non-negative singular values")
+        raise BankError(
+            f"{path}: expected latents that are finite in float32 and finite, non-negative singular values"
+        )
 
     computed = svds.any(axis=1)
     if not computed.all():
@@ -72,7 +76,7 @@ def read_npz(
         latents, svds = latents[computed], svds[computed]
         labels = None if labels is None else labels[computed]
 
-    z = torch.from_numpy(np.ascontiguousarray(latents, dtype=np.float32))
+    z = torch.from_numpy(np.ascontiguousarray(latents))
     values = torch.from_numpy(-np.sort(-svds.astype(np.float64), axis=1))
     floor = _NOISE * values[:, 0]
     unknown = torch.full_like(floor, math.nan)
@@ -94,7 +98,7 @@ def read_npz(
         model=name or (path.stem if generator is None else generator.name),
         weight_hash=None if generator is None else generator.weight_hash(),
         latent_dim=z.shape[1],
-        directions=z.shape[1] - isinstance(base, Sphere),
+        directions=z.shape[1] - isinstance(base, Sphere) if generator is None else directions(generator),
         base=base,
         law=base,
         num_classes=classes,
@@ -164,7 +168,11 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
                     f"{path} has no {' and no '.join(sorted(missing))}, only {', '.join(file) or 'nothing'}; "
                     "expected latents, svds and optionally labels"
                 )
-            return {name: file[name] for name in ("latents", "svds", "labels") if name in file}
+            arrays = {name: file[name] for name in ("latents", "svds", "labels") if name in file}
+            for name, array in arrays.items():
+                if not isinstance(array, np.ndarray):
+                    raise BankError(f"{path}: {name} is damaged, it is no array in NumPy's format")
+            return arrays
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BankError(f"{path} is not an .npz of plain arrays, or is truncated ({error})") from error
 
@@ -185,8 +193,9 @@ def _labels(
     """Number of classes and class of each row, from one-hot rows; (None, None) when unconditional."""
     if array is None or array.size == 0:
         return None, None
-    one_hot = array.reshape(-1, array.shape[-1])
-    if len(one_hot) != rows or not (np.isin(one_hot, (0, 1)).all() and (one_hot.sum(axis=1) == 1).all()):
+    one_hot = array.reshape(-1, *array.shape[-1:])
+    shaped = one_hot.ndim == 2 and len(one_hot) == rows
+    if not (shaped and np.isin(one_hot, (0, 1)).all() and (one_hot.sum(axis=1) == 1).all()):
         raise BankError(f"{path}: labels of shape {array.shape}; expected {rows} one-hot rows")
     return one_hot.shape[1], one_hot.argmax(axis=1).astype(np.int64)
 

@@ -140,11 +140,16 @@ def read_shard(directory: Path, metadata: BankMetadata, index: int) -> Columns:
         content = path.read_bytes()
     table = _parse(path, lambda: pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False))
     seal = _seal(path, table.schema.metadata)
-    if seal["bank"] != metadata.fingerprint() or seal["shard"] != index:
+    if seal["bank"] != metadata.fingerprint():
         raise BankError(
             f"{path} is shard {seal['shard']} of another bank, or this bank's metadata was edited: found "
             f"fingerprint {seal['bank']}, expected shard {index} of {metadata.fingerprint()}. "
             "Move files that are not this bank's out of the directory"
+        )
+    if seal["shard"] != index:
+        raise BankError(
+            f"{path} was renamed or copied: found shard {seal['shard']} of this bank, expected {index}. "
+            + _AGAIN
         )
     try:
         columns = Columns.from_table(table)

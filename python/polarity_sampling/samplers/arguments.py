@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from numbers import Real
 
 import numpy as np
@@ -11,6 +10,9 @@ import numpy as np
 from polarity_sampling.generator import Generator
 from polarity_sampling.samplers.protocol import BankLike
 from polarity_sampling.volume.latents import directions, why_no_more
+from polarity_sampling.whole import checked_count as checked_count
+from polarity_sampling.whole import checked_seed as checked_seed
+from polarity_sampling.whole import whole
 
 
 def checked_rho(rho: object) -> float:
@@ -33,22 +35,6 @@ def checked_rho_and_ess(rho: object, min_ess: float | None) -> float:
     return 1.0
 
 
-def checked_count(name: str, value: int) -> int:
-    """A whole number of at least 1."""
-    number = _whole(name, value)
-    if number < 1:
-        raise ValueError(f"{name}={number}: expected at least 1")
-    return number
-
-
-def checked_seed(seed: int) -> int:
-    """A whole number in [0, 2^63)."""
-    number = _whole("seed", seed)
-    if not 0 <= number < 2**63:
-        raise ValueError(f"seed={number}: expected an integer in [0, 2**63)")
-    return number
-
-
 def checked_top_k(top_k: int | None, bank: BankLike) -> int:
     """top_k between 1 and what the bank stores; None means all. The bank itself is looked at, too."""
     if not hasattr(bank, "log_volume"):
@@ -58,7 +44,7 @@ def checked_top_k(top_k: int | None, bank: BankLike) -> int:
         )
     if top_k is None:
         return bank.top_k
-    number = _whole("top_k", top_k)
+    number = whole("top_k", top_k)
     if not 1 <= number <= bank.top_k:
         raise ValueError(
             f"top_k={number}: expected 1 to {bank.top_k}, the number of singular values that the bank stores "
@@ -70,19 +56,10 @@ def checked_top_k(top_k: int | None, bank: BankLike) -> int:
 def checked_directions(top_k: int | None, generator: Generator) -> int:
     """top_k between 1 and the number of singular values of a latent; None means all."""
     size = directions(generator)
-    number = size if top_k is None else _whole("top_k", top_k)
+    number = size if top_k is None else whole("top_k", top_k)
     if not 1 <= number <= size:
         raise ValueError(
             f"top_k={number}: expected 1 to {size}, the singular values of a latent, or None"
             f"{why_no_more(generator)}"
         )
     return number
-
-
-def _whole(name: str, value: int) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}={value!r}: expected an integer")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}={value!r}: expected an integer") from None
