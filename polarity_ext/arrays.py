@@ -258,12 +258,12 @@ def convolve_to_few(
     """A transposed convolution of images to a few channels; see `polarity_ext.convolve_to_few`.
 
     Args:
-        x: images [N, C, H, W], contiguous or channels last, float32 or float64.
+        x: images [*, N, C, H, W], contiguous or channels last, float32 or float64.
         weight: [C, O, k, l], contiguous.
         stride: along both axes.
         padding: (y, x), as of the transposed convolution.
         size: (H', W') of the result.
-        out: [N, O, H', W'], contiguous.
+        out: [*, N, O, H', W'], contiguous.
     """
     caller = Caller("convolve_to_few", {"x": x, "weight": weight}, {"out": out}, stream)
     result: A = caller.run(stride, tuple(padding), tuple(size))

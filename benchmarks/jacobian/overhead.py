@@ -1,62 +1,59 @@
-"""What a further batch of the same shape costs besides its kernels: Python, checks, allocation of results."""
+"""What a further batch of the same shape costs besides its kernels: Python, checks, dispatch."""
 
+import ctypes
+import os
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 
 import polarity_sampling as ps
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.utils import cpp_extension
 
 from benchmarks.jacobian.models import WORKLOADS
 from tests.architectures.kinks import latents_off_kinks
 
 BATCHES = 15
-CALLS = 1000  # of an operator that does nothing
 
 
 def overhead(name: str, memory: int) -> float:
     """Median over batches of the part of the time, latents to result, in which no operator of torch ran.
 
     Kernels vary by more from run to run than all that is sought, so it is not the difference of two runs: it
-    is what lies between the operators of one, by torch's profiler, less what the profiler itself takes there.
+    is what lies between the operators of one.
     """
     workload = WORKLOADS[name]
     generator = workload.make()
     parts = []
-    for seed in range(BATCHES + 1):
-        z, label = latents_off_kinks(generator, workload.batch, seed=seed)
-
-        def batch(z: torch.Tensor = z, label: torch.Tensor | None = label) -> None:
+    with _clock() as clock, torch.no_grad():
+        for seed in range(BATCHES + 1):
+            z, label = latents_off_kinks(generator, workload.batch, seed=seed)
+            clock.start_counting()
+            start = time.perf_counter()
             J = ps.jacobian(generator, z, label, memory=memory)
             J.column_block(0, workload.products or z.shape[1])
-
-        inside, between, operators = _profiled(batch)
-        outside = between - operators * _seconds_of_profiler()
-        parts.append(outside / (inside + outside))
+            seconds = time.perf_counter() - start
+            parts.append(1 - clock.stop_counting() / seconds)
     return median(parts[1:])  # the first one captures
 
 
-def _profiled(call: Callable[[], None]) -> tuple[float, float, int]:
-    """Seconds within operators and between them, and how many there are that no other one calls."""
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        start = time.perf_counter()
-        call()
-        seconds = time.perf_counter() - start
-    outermost = [event for event in profiler.events() if event.cpu_parent is None]
-    inside = sum(event.cpu_time_total for event in outermost) / 1e6
-    return inside, seconds - inside, len(outermost)
-
-
-def _seconds_of_profiler() -> float:
-    """What it takes between two operators; a little less, as all of an operator counts that does nothing."""
-    nothing = torch.zeros(())
-
-    def calls() -> None:
-        for _ in range(CALLS):
-            nothing.detach()
-
-    start = time.perf_counter()
-    calls()
-    seconds = time.perf_counter() - start
-    return max(0.0, _profiled(calls)[1] - seconds) / CALLS
+@contextmanager
+def _clock() -> Iterator[ctypes.CDLL]:
+    """overhead.cpp, compiled against this torch."""
+    source = Path(__file__).with_name("overhead.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "overhead.so"
+        paths = [f"-I{path}" for path in cpp_extension.include_paths()]
+        paths += [f"-L{path}" for path in cpp_extension.library_paths()]
+        compiler = os.environ.get("CXX", "c++")
+        flags = ["-std=c++20", "-O2", "-shared", "-fPIC"]
+        subprocess.run(
+            [compiler, *flags, *paths, str(source), "-o", str(library), "-ltorch_cpu", "-lc10"], check=True
+        )
+        clock = ctypes.CDLL(str(library))
+        clock.stop_counting.restype = ctypes.c_double
+        yield clock

@@ -184,6 +184,15 @@ POLARITY_HOST_DEVICE void interpolate_transposed(V* edge) {
 constexpr int64_t kWinogradPanel = 32;
 
 namespace cpu {
+// What results are multiplied by: as in mask_tangents, of image n by the bits of sample n % batch.
+// Channels are a multiple of 8, so that those of every pixel have bytes of their own.
+template <typename T>
+struct WinogradMask {
+  const uint8_t* bits;  // none: by 1
+  T low, high;
+  int64_t batch;
+};
+
 // x and out are images of `from` and `to`, which have the same tiles; those of `from` overlap, or,
 // of a transposed convolution, those of `to`, which then cover all of its images. x is zero beyond
 // its border. weight is [places, from.depth(), to.depth()], or has panels: [places, to.depth() /
@@ -191,7 +200,7 @@ namespace cpu {
 // have one tap less, so that their weight is zero at infinity.
 template <typename T>
 void winograd(const T* x, const T* weight, T* out, const TileShape& from, const TileShape& to,
-              int64_t full, bool transposed, bool has_panels);
+              int64_t full, bool transposed, bool has_panels, const WinogradMask<T>& mask);
 }  // namespace cpu
 namespace cuda {
 // Tiles first .. first + number of images, as [places, number, depth].

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "cpu_isa.h"
@@ -32,6 +33,7 @@ struct Convolution {
   TileShape from, to;
   int64_t full;  // phases with all taps, along an axis
   bool transposed;
+  WinogradMask<T> mask;
 
   // Between the tiles of a block. Not a power of two, which would put them all in one set of a
   // cache.
@@ -133,10 +135,33 @@ POLARITY_INLINE void transform(const T* const (&from)[count * count], int64_t c,
   }
 }
 
+// Bits of the lanes of a vector, from number `c` on, as factors.
+template <Isa isa, typename T>
+POLARITY_INLINE Vector<isa, T> factors_of(const uint8_t* bits, int64_t c, T low, T high) {
+  constexpr int kWidth = VectorOf<isa, T>::kWidth;
+  using Lane = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Lane Lanes __attribute__((vector_size(VectorOf<isa, T>::kBytes)));
+  Lanes places;
+#pragma GCC unroll 16
+  for (int i = 0; i < kWidth; ++i) places[i] = Lane(1) << i;
+  Lane word = bits[c / 8] >> c % 8;
+  if constexpr (kWidth == 16) word |= Lane(bits[c / 8 + 1]) << 8;
+  const Vector<isa, T> none = {};
+  return (places & word) != 0 ? none + high : none + low;
+}
+
+// What the pixels of a tile are multiplied by.
+template <int count, typename T>
+struct TileMask {
+  const uint8_t* bits[count * count];  // of the first channel; none: by 1
+  T low, high;
+};
+
 // Products at the points to pixels; those of neighbouring tiles that overlap are added to `before`.
-template <int tile, int count, typename V, typename T>
+template <Isa isa, int tile, int count, typename V, typename T>
 POLARITY_INLINE void collect(const T* from, int64_t plane, T* const (&to)[count * count],
-                             const T* const (&before)[count * count], int64_t first, int64_t c) {
+                             const T* const (&before)[count * count],
+                             const TileMask<count, T>& mask, int64_t first, int64_t c) {
   V v[tile][tile];
 #pragma GCC unroll 6
   for (int j = 0; j < tile; ++j) {
@@ -155,6 +180,14 @@ POLARITY_INLINE void collect(const T* from, int64_t plane, T* const (&to)[count 
       if constexpr (count == tile) {
         sum += *reinterpret_cast<const V*>(before[count * i + j] + first + c);
       }
+      const uint8_t* const bits = mask.bits[count * i + j];
+      if (bits != nullptr) {
+        if constexpr (std::is_same_v<V, T>) {
+          sum *= bits[(first + c) / 8] >> (first + c) % 8 & 1 ? mask.high : mask.low;
+        } else {
+          sum *= factors_of<isa, T>(bits, first + c, mask.low, mask.high);
+        }
+      }
       *reinterpret_cast<V*>(to[count * i + j] + first + c) = sum;
     }
   }
@@ -170,9 +203,12 @@ __attribute__((noinline)) void transform_rest(const T* const (&from)[count * cou
 template <int tile, int count, typename T>
 __attribute__((noinline)) void collect_rest(const T* from, int64_t plane,
                                             T* const (&to)[count * count],
-                                            const T* const (&before)[count * count], int64_t first,
+                                            const T* const (&before)[count * count],
+                                            const TileMask<count, T>& mask, int64_t first,
                                             int64_t c, int64_t end) {
-  for (; c < end; ++c) collect<tile, count, T>(from, plane, to, before, first, c);
+  for (; c < end; ++c) {
+    collect<Isa::baseline, tile, count, T>(from, plane, to, before, mask, first, c);
+  }
 }
 
 // Tiles first .. first + tiles into the workspace, each of count x count pixels.
@@ -250,6 +286,26 @@ POLARITY_INLINE void multiply_panel(const Convolution<T>& conv, int64_t panel, i
   }
 }
 
+// The mask of a tile at this position, of pixels that no tile behind it is added to: `below` and
+// `right` are those from where on one is.
+template <int count, typename T>
+POLARITY_INLINE void locate_mask(const Convolution<T>& conv, TilePosition at, int64_t below,
+                                 int64_t right, TileMask<count, T>& mask) {
+  const TileShape& shape = conv.to;
+  const int64_t bytes = shape.channels / 8, across = shape.x.pixels * bytes;
+  const uint8_t* const image =
+      conv.mask.bits + at.image % conv.mask.batch * shape.y.pixels * across;
+  for (int i = 0; i < count; ++i) {
+    const int64_t y = at.y + i * shape.stride;
+    for (int j = 0; j < count; ++j) {
+      const int64_t x = at.x + j * shape.stride;
+      const bool inside = y >= 0 && y < shape.y.pixels && x >= 0 && x < shape.x.pixels;
+      const bool final = i < below && j < right;
+      mask.bits[count * i + j] = inside && final ? image + y * across + x * bytes : nullptr;
+    }
+  }
+}
+
 // Channels first .. first + width of a phase, of the tiles in the workspace.
 template <Isa isa, int tile, int count, typename T>
 POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int64_t tiles,
@@ -260,6 +316,7 @@ POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int
   T* next[count * count];
   locate<count, T>(conv.out, work.unwanted.data(), conv.to, tile_position(conv.to, begin, phase),
                    next);
+  TileMask<count, T> mask{{}, conv.mask.low, conv.mask.high};
   for (int64_t n = 0; n < tiles; ++n) {
     T* to[count * count];
     std::copy_n(next, count * count, to);
@@ -283,12 +340,17 @@ POLARITY_INLINE void write_pixels(const Convolution<T>& conv, int64_t begin, int
         before[count * i + j] = written ? to[count * i + j] : work.zeros.data();
       }
     }
+    if (conv.mask.bits != nullptr) {
+      const bool last_row = place >= per_image - across, last = place % across == across - 1;
+      locate_mask<count>(conv, tile_position(conv.to, begin + n, phase), last_row ? count : step,
+                         last ? count : step, mask);
+    }
     const T* from = work.products.get() + n * kPanel;
     int64_t c = 0;
     for (; c + kWidth <= width; c += kWidth) {
-      collect<tile, count, Vector<isa, T>>(from, plane, to, before, first, c);
+      collect<isa, tile, count, Vector<isa, T>>(from, plane, to, before, mask, first, c);
     }
-    if (c < width) collect_rest<tile, count, T>(from, plane, to, before, first, c, width);
+    if (c < width) collect_rest<tile, count, T>(from, plane, to, before, mask, first, c, width);
   }
 }
 
@@ -364,14 +426,15 @@ std::unique_ptr<T[]> in_panels(const T* weight, const TileShape& from, const Til
 
 template <typename T>
 void winograd(const T* x, const T* weight, T* out, const TileShape& from, const TileShape& to,
-              int64_t full, bool transposed, bool has_panels) {
+              int64_t full, bool transposed, bool has_panels, const WinogradMask<T>& mask) {
   if (from.tiles() * to.channels == 0) return;
   if (from.channels == 0) {  // empty sums
     std::fill_n(out, to.images * to.y.pixels * to.x.pixels * to.channels, T(0));
     return;
   }
   const std::unique_ptr<T[]> panels = has_panels ? nullptr : in_panels(weight, from, to);
-  const Convolution<T> conv{x, has_panels ? weight : panels.get(), out, from, to, full, transposed};
+  const Convolution<T> conv{
+      x, has_panels ? weight : panels.get(), out, from, to, full, transposed, mask};
   // Tiles of results that overlap are added up by one thread, in order.
   const int64_t unit = transposed ? from.image_tiles() : kUnit;
   parallel_for(divided_up(from.tiles(), unit), 1, [&](int64_t begin, int64_t end) {
@@ -380,8 +443,8 @@ void winograd(const T* x, const T* weight, T* out, const TileShape& from, const 
 }
 
 template void winograd<float>(const float*, const float*, float*, const TileShape&,
-                              const TileShape&, int64_t, bool, bool);
+                              const TileShape&, int64_t, bool, bool, const WinogradMask<float>&);
 template void winograd<double>(const double*, const double*, double*, const TileShape&,
-                               const TileShape&, int64_t, bool, bool);
+                               const TileShape&, int64_t, bool, bool, const WinogradMask<double>&);
 
 }  // namespace polarity::cpu

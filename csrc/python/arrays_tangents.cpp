@@ -202,11 +202,13 @@ py::object upfirdn2d(Call& call, const Sizes& up, const Sizes& down, const Sizes
 py::object convolve_to_few(Call& call, int64_t stride, const Sizes& padding, const Sizes& size) {
   const Array x = call.input("x");
   const Array weight = call.input("weight");
-  x.check(x.dim() == 4, "must be [N, C, H, W], got " + text_of(x.sizes()));
+  const int64_t leading = x.dim() - 3;
+  x.check(leading >= 1, "must be [*, N, C, H, W], got " + text_of(x.sizes()));
   const bool last = is_channels_last(x);
   x.check(last || is_contiguous_from(x, 0), "is neither contiguous nor channels last; make it so");
   weight.check(
-      weight.dim() == 4 && weight.size(0) == x.size(1) && weight.size(2) > 0 && weight.size(3) > 0,
+      weight.dim() == 4 && weight.size(0) == x.size(leading) && weight.size(2) > 0 &&
+          weight.size(3) > 0,
       "must be [C, O, k, l] for x " + text_of(x.sizes()) + ", got " + text_of(weight.sizes()));
   weight.check(is_contiguous_from(weight, 0), "is not contiguous; make it contiguous");
   call.check(stride >= 1, "stride must be at least 1, got " + std::to_string(stride));
@@ -214,15 +216,18 @@ py::object convolve_to_few(Call& call, int64_t stride, const Sizes& padding, con
                  std::min({size[0], size[1], padding[0], padding[1]}) >= 0,
              "size and padding must be (y, x) and not negative, got size " + text_of(size) +
                  " and padding " + text_of(padding));
-  const FewShape shape{x.size(0),
-                       x.size(1),
+  Sizes sizes(x.sizes().begin(), x.sizes().begin() + leading);
+  int64_t images = 1;
+  for (const int64_t count : sizes) images *= count;
+  const FewShape shape{images,
+                       x.size(leading),
                        weight.size(1),
                        stride,
                        last,
-                       {x.size(2), size[0], weight.size(2), padding[0]},
-                       {x.size(3), size[1], weight.size(3), padding[1]}};
-  const Array out =
-      call.output("out", x.dtype(), {shape.images, shape.out_channels, size[0], size[1]});
+                       {x.size(leading + 1), size[0], weight.size(2), padding[0]},
+                       {x.size(leading + 2), size[1], weight.size(3), padding[1]}};
+  sizes.insert(sizes.end(), {shape.out_channels, size[0], size[1]});
+  const Array out = call.output("out", x.dtype(), sizes);
   out.check(is_contiguous_from(out, 0), "is not contiguous; give one that is");
   call.run(x.dtype(), [&](auto zero) {
     using T = decltype(zero);

@@ -19,9 +19,10 @@ Operands prepare(const Tensor& x_in, const Tensor& weight, int64_t stride, const
                  const Pair& size) {
   check_floating(x_in, "convolve_to_few", "x");
   check_same(x_in, "x", weight, "weight", "convolve_to_few");
-  STD_TORCH_CHECK(x_in.dim() == 4 && weight.dim() == 4 && weight.size(0) == x_in.size(1) &&
+  const int64_t leading = x_in.dim() - 3;
+  STD_TORCH_CHECK(leading >= 1 && weight.dim() == 4 && weight.size(0) == x_in.size(leading) &&
                       weight.size(2) * weight.size(3) > 0,
-                  "convolve_to_few: x must be [N, C, H, W] and weight [C, O, k, l], got x ",
+                  "convolve_to_few: x must be [*, N, C, H, W] and weight [C, O, k, l], got x ",
                   shape_of(x_in), " and weight ", shape_of(weight));
   STD_TORCH_CHECK(stride >= 1, "convolve_to_few: stride must be at least 1, got ", stride);
   STD_TORCH_CHECK(padding.size() == 2 && size.size() == 2,
@@ -32,18 +33,21 @@ Operands prepare(const Tensor& x_in, const Tensor& weight, int64_t stride, const
                     padding[axis], " and size ", size[axis]);
   }
   const bool last = is_channels_last(x_in);
-  const Tensor x = last ? x_in : torch::stable::contiguous(x_in);
-  const int64_t sizes[] = {x.size(0), weight.size(1), size[0], size[1]};
+  const Tensor x = last ? x_in : dense(x_in);
+  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().begin() + leading);
+  int64_t images = 1;
+  for (const int64_t count : sizes) images *= count;
+  sizes.insert(sizes.end(), {weight.size(1), size[0], size[1]});
   return {x,
-          torch::stable::contiguous(weight),
-          torch::stable::new_empty(x, {sizes, 4}),
-          {x.size(0),
-           x.size(1),
+          dense(weight),
+          torch::stable::new_empty(x, sizes),
+          {images,
+           x.size(leading),
            weight.size(1),
            stride,
            last,
-           {x.size(2), size[0], weight.size(2), padding[0]},
-           {x.size(3), size[1], weight.size(3), padding[1]}}};
+           {x.size(leading + 1), size[0], weight.size(2), padding[0]},
+           {x.size(leading + 2), size[1], weight.size(3), padding[1]}}};
 }
 
 Tensor convolve_to_few_cpu(const Tensor& x, const Tensor& weight, int64_t stride,

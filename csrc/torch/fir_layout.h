@@ -5,13 +5,18 @@
 
 namespace polarity {
 
-// [N, C, H, W] that lies in memory as [N, H, W, C] without gaps.
+// [*, N, C, H, W] that lies in memory as [*, N, H, W, C] without gaps.
 template <class Array>
 bool is_channels_last(const Array& x) {
-  const int64_t channels = x.size(1);
-  return channels > 1 && x.stride(1) == 1 && (x.size(3) == 1 || x.stride(3) == channels) &&
-         (x.size(2) == 1 || x.stride(2) == channels * x.size(3)) &&
-         (x.size(0) == 1 || x.stride(0) == channels * x.size(3) * x.size(2));
+  const int64_t first = x.dim() - 3, channels = x.size(first);
+  if (channels < 2 || x.stride(first) != 1) return false;
+  int64_t run = channels;
+  for (int64_t i = x.dim() - 1; i >= 0; --i) {
+    if (i == first) continue;
+    if (x.size(i) != 1 && x.stride(i) != run) return false;
+    run *= x.size(i);
+  }
+  return true;
 }
 
 // Numbers along an axis that the filter does not fill; less than 0 where it has more taps than

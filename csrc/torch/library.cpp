@@ -33,6 +33,6 @@ STABLE_TORCH_LIBRARY(polarity, m) {
       "convolve_to_few(Tensor x, Tensor weight, int stride, int[] padding, int[] size) -> Tensor");
   m.def(
       "winograd(Tensor x, Tensor weight, int kernel, int stride, int[] padding, int[] size, bool "
-      "transposed) -> Tensor");
+      "transposed, Tensor? bits=None, float low=0.0, float high=1.0) -> Tensor");
   m.def("linear_tangents(Tensor t, Tensor weight, Tensor d, int precision) -> Tensor");
 }

@@ -1,8 +1,10 @@
 #include "../kernels/winograd.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
+#include "../kernels/mask_tangents.h"
 #include "check.h"
 
 namespace polarity {
@@ -11,7 +13,7 @@ namespace {
 using Pair = std::vector<int64_t>;  // y, x
 
 struct Plan {
-  Tensor x, weight, out;  // images [N, H, W, C]
+  Tensor x, weight, out;  // images [*, H, W, C]
   TileShape from, to;     // of x and of out; the same tiles
   int64_t full;           // phases with all taps, along an axis
   bool has_panels;
@@ -33,8 +35,9 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
                   "winograd: padding and size must be (y, x)");
   const int64_t phases = stride * stride;
   const int64_t in_phases = transposed ? 1 : phases, out_phases = transposed ? phases : 1;
-  const bool shaped = x_in.dim() == 4 && weight.dim() == 4 &&
-                      weight.size(2) == x_in.size(1) * in_phases &&
+  const int64_t leading = x_in.dim() - 3;
+  const bool shaped = leading >= 1 && weight.dim() == 4 &&
+                      weight.size(2) == x_in.size(leading) * in_phases &&
                       weight.size(1) * weight.size(3) % out_phases == 0;
   const int64_t out_channels = shaped ? weight.size(1) * weight.size(3) / out_phases : 0;
   const bool has_panels =
@@ -43,22 +46,25 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
   int64_t tile = 4;
   while (tile < 6 && matches && tile * tile != weight.size(0)) ++tile;
   STD_TORCH_CHECK(matches && weight.size(0) == tile * tile,
-                  "winograd: x must be [N, C, H, W] and weight that of winograd_weight, got x ",
+                  "winograd: x must be [*, N, C, H, W] and weight that of winograd_weight, got x ",
                   shape_of(x_in), " and weight ", shape_of(weight));
   STD_TORCH_CHECK(is_known(tile, taps), "winograd: a kernel of ", kernel, " at stride ", stride,
                   " has ", taps, " taps to a phase, and weight is for tiles of ", tile,
                   "; known are 2 and 3 taps by tiles of 4, 2 by 5, and 3 and 4 by 6");
-  const Tensor x = torch::stable::contiguous(
-      torch::stable::transpose(torch::stable::transpose(x_in, 1, 2), 2, 3));
-  const int64_t images = x.size(0), channels = x.size(3);
-  const int64_t sizes[] = {images, size[0], size[1], out_channels};
+  const Tensor x =
+      dense(torch::stable::transpose(torch::stable::transpose(x_in, leading, -2), leading + 1, -1));
+  const int64_t channels = x.size(leading + 2);
+  std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().begin() + leading);
+  int64_t images = 1;
+  for (const int64_t count : sizes) images *= count;
+  sizes.insert(sizes.end(), {size[0], size[1], out_channels});
 
   // The small side's pixels are `step` a tile, side by side; the large side's tiles overlap.
   const int64_t step = tile + 1 - taps;
   TileAxis small[2], large[2];
   bool covered = true;
   for (int axis = 0; axis < 2; ++axis) {
-    const int64_t before = x.size(1 + axis), after = size[axis], pad = padding[axis];
+    const int64_t before = x.size(leading + axis), after = size[axis], pad = padding[axis];
     const int64_t few = transposed ? before : after, many = transposed ? after : before;
     const int64_t tiles = (few + step - 1) / step;
     small[axis] = {few, tiles, 0};
@@ -66,14 +72,14 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
     covered = covered && tiles > 0 && pad >= 0 && many + pad <= stride * (step * tiles + taps - 1);
   }
   const bool all_written = !transposed || (covered && !adds);
-  const Tensor out = all_written ? torch::stable::new_empty(x, {sizes, 4})
-                                 : torch::stable::new_zeros(x, {sizes, 4});
+  const Tensor out =
+      all_written ? torch::stable::new_empty(x, sizes) : torch::stable::new_zeros(x, sizes);
   const TileShape few{images,  transposed ? channels : out_channels, tile, step, 1, small[0],
                       small[1]};
   const TileShape many{images,  transposed ? out_channels : channels, tile, step, stride, large[0],
                        large[1]};
   return {x,
-          torch::stable::contiguous(weight),
+          dense(weight),
           out,
           transposed ? few : many,
           transposed ? many : few,
@@ -81,17 +87,52 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
           has_panels};
 }
 
+// The bits of all samples [B, bytes], of results [*, B, H', W', C'].
+std::optional<Tensor> mask_of(const Plan& plan, const std::optional<Tensor>& bits) {
+  if (!bits.has_value()) return bits;
+  const Tensor& out = plan.out;
+  const int64_t batch = out.size(out.dim() - 4);
+  const int64_t size = plan.to.y.pixels * plan.to.x.pixels * plan.to.channels;
+  STD_TORCH_CHECK(
+      bits->scalar_type() == ScalarType::Byte && bits->is_cuda() == out.is_cuda() &&
+          bits->get_device_index() == out.get_device_index() && bits->dim() == 2 &&
+          bits->size(0) == batch && bits->size(1) == (size + 7) / 8,
+      "winograd: bits must be uint8 [B, ceil(n / 8)] on the device of x, B the size of its fourth"
+      " dimension from the end and n the numbers of an image of results, here ",
+      batch, " and ", size, "; got ", bits->scalar_type(), " ", shape_of(*bits));
+  return dense(*bits);
+}
+
+// Masked in a pass of its own.
+MaskLayout mask_layout(const Plan& plan) {
+  const int64_t size = plan.to.y.pixels * plan.to.x.pixels * plan.to.channels;
+  const int64_t batch = plan.out.size(plan.out.dim() - 4), probe = batch * size;
+  const int64_t probes = batch == 0 ? 0 : plan.to.images / batch;
+  return {probes, batch, size, probe, size, probe, size};
+}
+
 Tensor channels_second(const Tensor& images) {
-  return torch::stable::transpose(torch::stable::transpose(images, 1, 3), 2, 3);
+  return torch::stable::transpose(torch::stable::transpose(images, -3, -1), -2, -1);
 }
 
 Tensor winograd_cpu(const Tensor& x, const Tensor& weight, int64_t kernel, int64_t stride,
-                    const Pair& padding, const Pair& size, bool transposed) {
+                    const Pair& padding, const Pair& size, bool transposed,
+                    const std::optional<Tensor>& bits, double low, double high) {
   const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed, false);
+  const std::optional<Tensor> mask = mask_of(plan, bits);
+  const uint8_t* const given = mask.has_value() ? input<uint8_t>(*mask) : nullptr;
+  const bool in_whole_bytes = plan.to.channels % 8 == 0;
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    cpu::winograd<T>(input<T>(plan.x), input<T>(plan.weight), output<T>(plan.out), plan.from,
-                     plan.to, plan.full, transposed, plan.has_panels);
+    T* const out = output<T>(plan.out);
+    const T off = static_cast<T>(low), on = static_cast<T>(high);
+    cpu::winograd<T>(
+        input<T>(plan.x), input<T>(plan.weight), out, plan.from, plan.to, plan.full, transposed,
+        plan.has_panels,
+        {in_whole_bytes ? given : nullptr, off, on, plan.out.size(plan.out.dim() - 4)});
+    if (given != nullptr && !in_whole_bytes) {
+      cpu::mask_tangents<T>(out, given, off, on, out, mask_layout(plan));
+    }
   });
   return channels_second(plan.out);
 }
@@ -99,10 +140,12 @@ Tensor winograd_cpu(const Tensor& x, const Tensor& weight, int64_t kernel, int64
 #ifdef POLARITY_WITH_CUDA
 // The products are the library's, of as many tiles at a time as a second-level cache holds.
 Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int64_t stride,
-                     const Pair& padding, const Pair& size, bool transposed) {
+                     const Pair& padding, const Pair& size, bool transposed,
+                     const std::optional<Tensor>& bits, double low, double high) {
   constexpr int64_t kCacheBytes = 32 << 20;
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed, true);
+  const std::optional<Tensor> mask = mask_of(plan, bits);
   void* const stream = current_cuda_stream(x.get_device_index());
   const int64_t depth = plan.from.depth(), total = plan.from.tiles(), places = plan.from.places();
   const Tensor matrices = torch::stable::reshape(torch::stable::transpose(plan.weight, 1, 2),
@@ -123,6 +166,11 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
       const Tensor products = torch::stable::contiguous(torch::stable::matmul(tiles, matrices));
       cuda::winograd_pixels<T>(input<T>(products), output<T>(plan.out), plan.to, first, count,
                                transposed, stream);
+    }
+    if (mask.has_value()) {
+      T* const out = output<T>(plan.out);
+      cuda::mask_tangents<T>(out, input<uint8_t>(*mask), static_cast<T>(low), static_cast<T>(high),
+                             out, mask_layout(plan), stream);
     }
   });
   return channels_second(plan.out);

@@ -8,19 +8,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv2d_weight
 
-from polarity_ext.ops.function import apply
+from polarity_ext.ops.function import apply, differentiable
 
 
 @torch.library.register_fake("polarity::convolve_to_few")
 def _fake(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], size: Sequence[int]) -> Tensor:
     torch._check(
-        x.dim() == 4 and weight.dim() == 4 and weight.shape[0] == x.shape[1],
+        x.dim() >= 4 and weight.dim() == 4 and weight.shape[0] == x.shape[-3],
         lambda: (
-            "convolve_to_few: x must be [N, C, H, W] and weight [C, O, k, l], "
+            "convolve_to_few: x must be [*, N, C, H, W] and weight [C, O, k, l], "
             f"got x {list(x.shape)} and weight {list(weight.shape)}"
         ),
     )
-    return x.new_empty((x.shape[0], weight.shape[1], *size))
+    return x.new_empty((*x.shape[:-3], weight.shape[1], *size))
 
 
 for _device in ("cpu", "cuda"):
@@ -108,7 +108,7 @@ def convolve_to_few(
     Differentiable in x and weight (backward, jvp, vmap).
 
     Args:
-        x: images [N, C, H, W], contiguous or channels last (else copied), float32 or float64.
+        x: images [*, N, C, H, W], contiguous or channels last (else copied), float32 or float64.
         weight: [C, O, k, l], as `torch.nn.ConvTranspose2d` has it; any O, but fast for few.
         size: (H', W') of the result; where the convolution would give more, the first ones; where it gives
             fewer (output padding), zeros.
@@ -116,10 +116,14 @@ def convolve_to_few(
         padding: (y, x), as of the transposed convolution.
 
     Returns:
-        [N, O, H', W'], contiguous.
+        [*, N, O, H', W'], contiguous.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not match, or a size, stride or padding is out of range.
     """
-    out: Tensor = apply(_ConvolveToFew, x, weight, stride, list(padding), list(size))
+    settings = stride, list(padding), list(size)
+    if x.dim() > 4 and differentiable(x, weight):
+        out: Tensor = apply(_ConvolveToFew, x.flatten(0, -4), weight, *settings).unflatten(0, x.shape[:-3])
+    else:
+        out = apply(_ConvolveToFew, x, weight, *settings)
     return out

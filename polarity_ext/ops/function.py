@@ -1,10 +1,39 @@
 """How an op with derivatives of its own is called."""
 
+import threading
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+
+class _Thread(threading.local):
+    no_derivatives = False
+
+
+_thread = _Thread()
+
+
+class no_derivatives:
+    """Inside, ops of this thread take for granted that nobody asks for a derivative.
+
+    Behind a large kernel, which has emptied the caches, the questions of one op take 30 microseconds: a
+    program of many ops asks them once. Where the answer is yes, this changes nothing.
+
+    Args:
+        promise: False: ops ask again, within a block in which they would not.
+    """
+
+    def __init__(self, promise: bool = True) -> None:
+        self._promise = promise
+
+    def __enter__(self) -> None:
+        self._before = _thread.no_derivatives
+        _thread.no_derivatives = self._promise and not torch.is_grad_enabled() and not _transformed()
+
+    def __exit__(self, *_: object) -> None:
+        _thread.no_derivatives = self._before
 
 
 def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
@@ -13,14 +42,19 @@ def apply(function: type[torch.autograd.Function], *args: Any) -> Any:
     torch binds the arguments to the signature of the forward at every call, which for a small tensor takes
     several times as long as the op.
     """
-    if torch.compiler.is_compiling() or _differentiable(args):
+    if differentiable(*args):
         return function.apply(*args)
     return function.forward(*args)
 
 
+def differentiable(*args: Any) -> bool:
+    """Whether somebody may ask for a derivative, or torch.compile for one of its graph."""
+    return not _thread.no_derivatives and (torch.compiler.is_compiling() or _differentiable(args))
+
+
 def is_tracked(*args: Tensor) -> bool:
     """Whether any of them is being differentiated."""
-    if not _differentiable(args):
+    if _thread.no_derivatives or not _differentiable(args):
         return False
     recorded = torch.is_grad_enabled() and any(arg.requires_grad for arg in args)
     return recorded or any(forward_ad.unpack_dual(arg).tangent is not None for arg in args)
@@ -28,7 +62,7 @@ def is_tracked(*args: Tensor) -> bool:
 
 def refuse_derivatives(name: str, *args: Tensor) -> None:
     """Raises RuntimeError where a derivative may be asked of an op ``name``_ in place, which has none."""
-    if not _differentiable(args):
+    if _thread.no_derivatives or not _differentiable(args):
         return
     dual = any(forward_ad.unpack_dual(arg).tangent is not None for arg in args)
     if dual or torch._C._are_functorch_transforms_active():
@@ -43,7 +77,17 @@ def refuse_derivatives(name: str, *args: Tensor) -> None:
         )
 
 
+def was_written(t: Tensor) -> None:
+    """Tells whoever saved t for a backward pass that an op in place has changed it."""
+    if not _thread.no_derivatives and not t.is_inference():
+        torch.autograd.graph.increment_version(t)
+
+
 def _differentiable(args: tuple[Any, ...]) -> bool:
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if _transformed():
         return True
     return torch.is_grad_enabled() and any(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+
+
+def _transformed() -> bool:
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

@@ -7,6 +7,8 @@ from torch import Tensor
 
 def is_dense(tensor: Tensor, first: int = 0) -> bool:
     """Dimensions ``first`` and later fill one run of memory, in whatever order of dimensions."""
+    if tensor.is_contiguous():
+        return True
     sizes, strides = tensor.shape[first:], tensor.stride()[first:]
     run = 1
     for stride, size in sorted(zip(strides, sizes, strict=True)):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_ext.ops.function import apply, refuse_derivatives
+from polarity_ext.ops.function import apply, refuse_derivatives, was_written
 
 
 @torch.library.register_fake("polarity::rectify")
@@ -160,6 +160,5 @@ def mask_tangents_(t: Tensor, bits: Tensor, low: float = 0.0, high: float = 1.0)
     """
     refuse_derivatives("mask_tangents", t)
     torch.ops.polarity.mask_tangents_(t, bits, float(low), float(high))
-    if not t.is_inference():
-        torch.autograd.graph.increment_version(t)
+    was_written(t)
     return t

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_ext.ops.function import apply, refuse_derivatives
+from polarity_ext.ops.function import apply, refuse_derivatives, was_written
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -207,8 +207,7 @@ def modulate_tangents_(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
     """
     refuse_derivatives("modulate_tangents", tx, x, s, ts)
     torch.ops.polarity.modulate_tangents_(tx, x, s, ts)
-    if not tx.is_inference():
-        torch.autograd.graph.increment_version(tx)
+    was_written(tx)
     return tx
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_ext.ops.function import apply, refuse_derivatives
+from polarity_ext.ops.function import apply, refuse_derivatives, was_written
 from polarity_ext.ops.layout import is_dense, same_order
 
 
@@ -102,6 +102,5 @@ def scale_tangents_(t: Tensor, d: Tensor) -> Tensor:
     """
     refuse_derivatives("scale_tangents", t, d)
     torch.ops.polarity.scale_tangents_(t, d)
-    if not t.is_inference():
-        torch.autograd.graph.increment_version(t)
+    was_written(t)
     return t

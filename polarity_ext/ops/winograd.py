@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polarity_ext.ops.function import apply, is_tracked
+from polarity_ext.ops.function import apply, differentiable, is_tracked
+from polarity_ext.ops.mask_tangents import mask_tangents
 
 # Where the polynomials of an edge are evaluated, besides infinity, by the edge of a tile.
 _POINTS = {4: (0.0, 1.0, -1.0), 5: (0.5, -0.5, 1.25, -1.25), 6: (0.0, 0.75, -0.75, 1.5, -1.5)}
@@ -82,19 +83,28 @@ def _fake(
     padding: Sequence[int],
     size: Sequence[int],
     transposed: bool,
+    bits: Tensor | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> Tensor:
     inputs, outputs = (1, stride**2) if transposed else (stride**2, 1)
-    matches = x.dim() == 4 and weight.dim() == 4 and weight.shape[0] in (16, 25, 36)
+    matches = x.dim() >= 4 and weight.dim() == 4 and weight.shape[0] in (16, 25, 36)
     columns = weight.shape[1] * weight.shape[3] if matches else 0
     torch._check(
-        matches and weight.shape[2] == x.shape[1] * inputs and columns % outputs == 0,
+        matches and weight.shape[2] == x.shape[-3] * inputs and columns % outputs == 0,
         lambda: (
-            "winograd: x must be [N, C, H, W] and weight that of winograd_weight, "
+            "winograd: x must be [*, N, C, H, W] and weight that of winograd_weight, "
             f"got x {list(x.shape)} and weight {list(weight.shape)}"
         ),
     )
-    out = x.new_empty((x.shape[0], *size, columns // outputs))
-    return out.permute(0, 3, 1, 2)
+    out = x.new_empty((*x.shape[:-3], *size, columns // outputs))
+    if bits is not None:
+        expected = (x.shape[-4], (math.prod(out.shape[-3:]) + 7) // 8)
+        torch._check(
+            bits.dtype == torch.uint8 and bits.shape == expected,
+            lambda: f"winograd: bits must be uint8 {list(expected)}, got {bits.dtype} {list(bits.shape)}",
+        )
+    return out.movedim(-1, -3)
 
 
 for _device in ("cpu", "cuda"):  # the product inside must have the dtype of x: kernels read it as that
@@ -116,7 +126,7 @@ class _Winograd(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, *ctx.settings = inputs
         ctx.set_materialize_grads(False)  # None: not differentiated
-        ctx.before = tuple(x.shape[2:])
+        ctx.before = tuple(x.shape[-2:])
         ctx.save_for_backward(weight)
         ctx.save_for_forward(weight)
 
@@ -148,9 +158,8 @@ class _Winograd(torch.autograd.Function):
         if in_dims[1] is not None:
             raise RuntimeError("winograd: weight cannot be batched by vmap; call it once for each weight")
         assert in_dims[0] is not None
-        x = x.movedim(in_dims[0], 0)  # more images
-        out: Tensor = apply(_Winograd, x.flatten(0, 1), weight, *settings)
-        return out.unflatten(0, x.shape[:2]), 0
+        out: Tensor = apply(_Winograd, x.movedim(in_dims[0], 0), weight, *settings)  # more images
+        return out, 0
 
 
 def winograd(
@@ -162,6 +171,9 @@ def winograd(
     stride: int = 1,
     padding: Sequence[int] = (0, 0),
     transposed: bool = False,
+    bits: Tensor | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> Tensor:
     """A convolution, or a transposed one, of images by Winograd's minimal filtering.
 
@@ -174,16 +186,20 @@ def winograd(
     twice and of 6 three times as large. Differentiable in x (backward, jvp, vmap).
 
     Args:
-        x: images [N, C, H, W], best channels last (else copied), float32 or float64.
+        x: images [*, N, C, H, W], best channels last (else copied), float32 or float64.
         weight: from `winograd_weight`, for the same stride and ``transposed``.
         kernel: k, the pixels along an edge of the kernel; ``ceil(k / stride)`` is 2, 3 or 4.
         size: (H', W') of the result; where the convolution would give more, the first ones.
         stride: along both axes.
         padding: (y, x), as of the convolution.
         transposed: a transposed convolution.
+        bits: of a rectifier behind it, by whose derivative results are multiplied as by `mask_tangents`, on
+            a CPU before they are written: [N, ceil(n / 8)] uint8 from `rectify`, n the numbers of an image of
+            results, in the order of memory: rows, columns, channels.
+        low, high: the two slopes.
 
     Returns:
-        [N, out, H', W'], channels last.
+        [*, N, out, H', W'], channels last.
 
     Raises:
         RuntimeError: shapes, dtypes or devices do not match, another number of taps, or a derivative in the
@@ -191,5 +207,13 @@ def winograd(
     """
     if is_tracked(weight):
         raise RuntimeError(_TRACKED)
-    out: Tensor = apply(_Winograd, x, weight, kernel, stride, list(padding), list(size), transposed)
+    settings = kernel, stride, list(padding), list(size), transposed
+    if bits is None:
+        out: Tensor = apply(_Winograd, x, weight, *settings)
+    elif differentiable(x):
+        images = apply(_Winograd, x, weight, *settings).movedim(-3, -1)
+        probes = images.reshape(-1, *images.shape[-4:])
+        out = mask_tangents(probes, bits, low, high).view(images.shape).movedim(-1, -3)
+    else:
+        out = torch.ops.polarity.winograd(x, weight, *settings, bits, float(low), float(high))
     return out

@@ -1,5 +1,7 @@
 """J @ V and J^T @ U in every input form, against the dense Jacobian."""
 
+from dataclasses import is_dataclass
+
 import polarity_sampling as ps
 import pytest
 import torch
@@ -184,9 +186,11 @@ def test_weights_of_float64_give_way_first():
     torch.testing.assert_close(scarce @ V, ample @ V, atol=1e-5, rtol=1e-4)
 
 
-def _tensors_in(function: object) -> list[torch.Tensor]:
-    cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    return [t for cell in cells for t in ([cell] if isinstance(cell, torch.Tensor) else _tensors_in(cell))]
+def _tensors_in(form: object) -> list[torch.Tensor]:
+    """What a form has as an object, or a function in its closure."""
+    parts = [cell.cell_contents for cell in getattr(form, "__closure__", None) or ()]
+    parts += vars(form).values() if is_dataclass(form) else []
+    return [t for part in parts for t in ([part] if isinstance(part, torch.Tensor) else _tensors_in(part))]
 
 
 @pytest.mark.parametrize(

@@ -254,11 +254,26 @@ def winograd_plain(weight: Tensor, kernel: int, stride: int, transposed: bool) -
 
 
 def winograd_ref(
-    x: Tensor, weight: Tensor, kernel: int, stride: int, padding: list[int], size: list[int], transposed: bool
+    x: Tensor,
+    weight: Tensor,
+    kernel: int,
+    stride: int,
+    padding: list[int],
+    size: list[int],
+    transposed: bool,
+    bits: Tensor | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
 ) -> Tensor:
     """In float64, with the plain kernel."""
     plain = winograd_plain(weight, kernel, stride, transposed)
-    return winograd_composed(x.double(), plain, kernel, stride, padding, size, transposed)
+    images = x.double().flatten(0, -4)
+    out = winograd_composed(images, plain, kernel, stride, padding, size, transposed)
+    if bits is not None:
+        samples = max(1, bits.shape[0])
+        probes = out.movedim(1, -1).unflatten(0, (out.shape[0] // samples, bits.shape[0]))
+        out = mask_tangents_ref(probes, bits, low, high).flatten(0, 1).movedim(-1, 1)
+    return out.unflatten(0, x.shape[:-3])
 
 
 def winograd_composed(

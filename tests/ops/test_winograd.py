@@ -73,6 +73,25 @@ def test_derivatives(kernel: int, stride: int, tile: int, transposed: bool, devi
     check_vmap(function, [(torch.randn_like(x),) for _ in range(2)])
 
 
+def test_derivatives_of_masked_results(device: str) -> None:
+    weight = polarity_ext.winograd_weight(torch.randn(3, 2, 3, 3, dtype=torch.float64, device=device))
+    bits = torch.randint(0, 256, (2, 5), dtype=torch.uint8, device=device)
+
+    def function(x: Tensor) -> Tensor:
+        return polarity_ext.winograd(
+            x, weight.to(x.dtype), 3, size=(4, 3), padding=(1, 1), bits=bits, low=0.2, high=1.5
+        )
+
+    x = torch.randn(2, 2, 2, 4, 3, dtype=torch.float64, device=device)
+    with torch.no_grad():
+        fused = function(x)
+    tracked = x.clone().requires_grad_()
+    torch.testing.assert_close(function(tracked), fused, rtol=1e-14, atol=1e-14)
+    assert gradcheck(function, tracked, check_forward_ad=True)
+    check_jvp(function, x)
+    check_vmap(function, [(torch.randn_like(x),) for _ in range(2)])
+
+
 def test_a_crop_larger_than_the_image(device: str) -> None:
     x = torch.randn(1, 2, 16, 2, dtype=torch.float64, device=device).requires_grad_()
     plain = torch.randn(3, 2, 3, 3, dtype=torch.float64, device=device)
@@ -116,6 +135,9 @@ def test_bad_arguments() -> None:
     weight = polarity_ext.winograd_weight(plain)
     run = polarity_ext.winograd
     for device in ("cpu", "meta"):
+        bits = torch.zeros(2, 14, dtype=torch.uint8, device=device)  # of 15 bytes
+        with pytest.raises(RuntimeError, match=r"winograd: bits must be uint8"):
+            run(x.to(device), weight.to(device), 3, size=(4, 5), padding=(1, 1), bits=bits)
         with pytest.raises(RuntimeError, match=r"weight that of winograd_weight, got x \[2, 3, 4, 5\]"):
             run(x.to(device), weight[:, :, 1:].to(device), 3, size=(4, 5))
     with pytest.raises(RuntimeError, match=r"a kernel of 5 at stride 1 has 5 taps .* tiles of 4"):

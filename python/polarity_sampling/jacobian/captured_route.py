@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from polarity_ext.ops.function import no_derivatives
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.compiled import NotCapturedError, compiled, in_float64
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
@@ -179,7 +180,7 @@ class CapturedRoute:
             program: Program = getattr(lowered, direction)
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
-                with torch.no_grad():
+                with torch.no_grad(), no_derivatives():
                     result = self._run(block, program, residuals, _laid_out(given[part], program))
                 if result.dtype == dtype and _is_whole(result, shape, probes):
                     return result  # spares a copy, which of a small network costs as much as the product

@@ -1,7 +1,7 @@
 """A sequence of linear stages, its transpose, and how either is run in little memory."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from polarity_ext.ops.layout import is_dense
+from polarity_sampling.jacobian.epilogue import rectified
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 
@@ -84,6 +85,7 @@ class Program:
         else:
             plan = [(i, link.stage, tuple(link.inputs), link.outputs) for i, link in enumerate(links)]
             self._entry, self._exit = source, target
+        plan = _merged(plan, self._exit)
         self._steps = self._schedule(plan)
         self.any_strides = self._takes_any_strides(plan)
         """Takes probes in any layout of memory."""
@@ -189,6 +191,22 @@ class Program:
 
 
 _Planned = tuple[int | None, Stage, tuple[int | None, ...], tuple[int, ...]]
+
+
+def _merged(plan: list[_Planned], exit_: int) -> list[_Planned]:
+    """Neighbours that run as one, in this direction; what the first one wrote is seen by nobody else."""
+    readers = Counter(slot for _, _, reads, _ in plan for slot in reads)
+    readers[exit_] += 1
+    merged: list[_Planned] = []
+    for link, stage, reads, writes in plan:
+        if merged and reads == merged[-1][3] and readers[reads[0]] == 1:
+            _, first, given, _ = merged[-1]
+            both = rectified(first, stage)
+            if both is not None:
+                merged[-1] = link, both, given, writes
+                continue
+        merged.append((link, stage, reads, writes))
+    return merged
 
 
 def _transpose(

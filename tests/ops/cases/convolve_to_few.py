@@ -1,5 +1,6 @@
 """convolve_to_few: kernels, strides, borders and layouts, against the convolution in float64."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,10 +26,10 @@ from tests.ops.cases.case import (
 
 def reference(x: Tensor, weight: Tensor, stride: int, padding: list[int], size: list[int]) -> Tensor:
     """The whole transposed convolution and what is wanted of it, in the dtype of x."""
-    whole = F.conv_transpose2d(x, weight, stride=stride)
+    whole = F.conv_transpose2d(x.flatten(0, -4), weight, stride=stride)
     beyond = [n for p, w, wanted in zip(padding[::-1], whole.shape[:1:-1], size[::-1], strict=True)
               for n in (-p, wanted + p - w)]  # fmt: skip
-    return F.pad(whole, beyond)
+    return F.pad(whole, beyond).unflatten(0, x.shape[:-3])
 
 
 def of_terms(got: Outputs, expected: Outputs, x: Tensor, weight: Tensor, *settings: Any) -> float:
@@ -39,7 +40,7 @@ def of_terms(got: Outputs, expected: Outputs, x: Tensor, weight: Tensor, *settin
 
 def row(
     name: str,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     channels: int,
     kernel: tuple[int, int] = (4, 4),
     stride: int = 2,
@@ -50,15 +51,16 @@ def row(
     perf: bool = False,
 ) -> Case:
     """``more``: rows and columns of the result behind those of the convolution (negative: fewer)."""
-    sizes = [(n - 1) * stride - 2 * p + k + more for n, p, k in zip(shape[2:], padding, kernel, strict=True)]
+    sizes = [(n - 1) * stride - 2 * p + k + more for n, p, k in zip(shape[-2:], padding, kernel, strict=True)]
     size = [max(0, n) for n in sizes]
 
     def make(g: torch.Generator) -> Inputs:
-        images = x(torch.randn(shape, generator=g, dtype=dtype))
-        weight = torch.randn(shape[1], channels, *kernel, generator=g, dtype=dtype)
-        return images, weight, stride, list(padding), size
+        given = x(torch.randn(images, inner, height, width, generator=g, dtype=dtype))
+        weight = torch.randn(inner, channels, *kernel, generator=g, dtype=dtype)
+        return given.unflatten(0, leading), weight, stride, list(padding), size
 
-    images, inner, height, width = shape
+    *leading, inner, height, width = shape
+    images = math.prod(leading)
     taps = inner * channels * kernel[0] * kernel[1]
     moved = images * (inner * height * width + channels * size[0] * size[1]) + taps
     # A sum of so many terms, one after the other.
@@ -85,6 +87,8 @@ def rows() -> Iterator[Case]:
     yield row("padding of more than the kernel", small, 3, padding=(5, 4))
     yield row("more pixels than the convolution has", small, 3, more=9)
     yield row("fewer pixels", small, 3, more=-3)
+    yield row("probes", (3, *small), 3)
+    yield row("probes, channels first", (3, *small), 3, x=as_is)
     yield row("one pixel", (3, 4, 1, 1), 2)
     yield row("one channel", (2, 1, 5, 9), 1)
     yield row("many channels of both", (1, 70, 5, 4), 33)

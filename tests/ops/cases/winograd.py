@@ -1,5 +1,6 @@
-"""winograd: kernels, strides, borders and layouts, against the convolution in float64."""
+"""winograd: kernels, strides, borders, layouts and masks, against the convolution in float64."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,15 +27,17 @@ from tests.ops.cases.case import (
 
 def of_magnitudes(got: Outputs, expected: Outputs, x: Tensor, weight: Tensor, *settings: Any) -> float:
     """In eps of the largest sum of absolute values: a tile shares the rounding of its largest number."""
-    plain = ref.winograd_plain(weight, settings[0], settings[1], settings[-1])
-    unit = ref.winograd_composed(x.double().abs(), plain.abs(), *settings)
+    kernel, stride, *_, transposed = settings[:5]
+    plain = ref.winograd_plain(weight, kernel, stride, transposed)
+    unit = ref.winograd_composed(x.double().abs().flatten(0, -4), plain.abs(), *settings[:5])
     whole = unit.amax() if unit.numel() else unit.new_zeros(())
-    return in_roundings(got[0], expected[0], whole.expand_as(unit))
+    slopes = [abs(slope) for slope in settings[6:]] or [1.0]
+    return in_roundings(got[0], expected[0], (max(slopes) * whole).expand_as(expected[0]))
 
 
 def row(
     name: str,
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     channels: int,
     kernel: int = 3,
     stride: int = 1,
@@ -44,26 +47,37 @@ def row(
     tile: int = 4,
     dtype: torch.dtype = f32,
     x: Layout = channels_last,
+    slopes: tuple[float, float] | None = None,
     perf: bool = False,
 ) -> Case:
-    """``cut``: rows and columns of the result that are left out at the end (negative: zeros)."""
+    """``cut``: rows and columns of the result that are left out at the end (negative: zeros).
+
+    ``slopes``: by which results are masked, with random bits.
+    """
+    *leading, inner, height, width = shape
+    images = math.prod(leading)
     sizes = [
         (n - 1) * stride - 2 * p + kernel if transposed else (n + 2 * p - kernel) // stride + 1
-        for n, p in zip(shape[2:], padding, strict=True)
+        for n, p in zip((height, width), padding, strict=True)
     ]
     size = [max(0, n - cut) for n in sizes]
 
     def make(g: torch.Generator) -> Inputs:
-        images = x(torch.randn(shape, generator=g, dtype=dtype))
-        sides = (shape[1], channels) if transposed else (channels, shape[1])
+        given = x(torch.randn(images, inner, height, width, generator=g, dtype=dtype))
+        sides = (inner, channels) if transposed else (channels, inner)
         weight = torch.randn(*sides, kernel, kernel, generator=g, dtype=dtype) / kernel
         transformed = winograd_weight(weight, stride, transposed, tile=tile)
-        return images, transformed, kernel, stride, list(padding), size, transposed
+        settings = kernel, stride, list(padding), size, transposed
+        if slopes is None:
+            return given.unflatten(0, leading), transformed, *settings
+        numbers = channels * size[0] * size[1]
+        bits = torch.randint(0, 256, (leading[-1], -(-numbers // 8)), generator=g, dtype=torch.uint8)
+        return given.unflatten(0, leading), transformed, *settings, bits, *slopes
 
-    pixels = shape[2] * shape[3] if transposed else sizes[0] * sizes[1]
-    out = shape[0] * channels * size[0] * size[1]
-    moved = shape[0] * shape[1] * shape[2] * shape[3] + out + tile**2 * stride**2 * channels * shape[1]
-    flops = 2 * shape[0] * pixels * shape[1] * channels * kernel**2
+    pixels = height * width if transposed else sizes[0] * sizes[1]
+    out = images * channels * size[0] * size[1]
+    moved = images * inner * height * width + out + tile**2 * stride**2 * channels * inner
+    flops = 2 * images * pixels * inner * channels * kernel**2
     # Points further from 0 enlarge the rounding of what is transformed.
     return Case(name, make, flops, moved * dtype.itemsize, 8.0 if tile == 4 else 32.0, perf)
 
@@ -116,6 +130,25 @@ def rows() -> Iterator[Case]:
     yield row("storage offset", small, 4, x=offset)
     yield row("strided", small, 4, x=strided)
     yield row("expanded", small, 4, x=lambda x: x[:1].expand_as(x))
+    probes = (3, 2, 5, 7, 6)
+    yield row("probes", probes, 4)
+    for dtype in (f32, f64):
+        for kernel, stride, tile in ((3, 1, 4), (4, 2, 5), (3, 1, 6), (5, 2, 6)):
+            for transposed in (False, True):
+                way = f"{kernel} x {kernel} at stride {stride}{' transposed' * transposed}"
+                yield row(
+                    f"masked: {way}, tiles of {tile} {dtype}",
+                    probes, 40, kernel, stride, (1, 2), transposed, tile=tile, dtype=dtype, slopes=(0.2, 1.5),
+                )  # fmt: skip
+    yield row(
+        "masked: more than the tiles reach", probes, 8, 4, 2, transposed=True, cut=-9, slopes=(0.5, 2.0)
+    )
+    yield row("masked: fewer pixels", probes, 8, cut=2, slopes=(0.0, 1.0))
+    yield row("masked: no bytes of a pixel's own", probes, 12, slopes=(0.2, 1.0))
+    yield row("masked: no probes", (0, 2, 3, 4, 5), 8, slopes=(0.2, 1.0))
+    yield row("masked: no samples", (2, 0, 3, 4, 5), 8, slopes=(0.2, 1.0))
+    yield row("masked: blocks of tiles", (2, 3, 3, 20, 20), 64, slopes=(0.0, 1.0))
+    yield row("masked: images", (3, 5, 7, 6), 16, slopes=(-0.3, 1.0))
     yield row("3 x 3, 128 channels: 16 x 128 x 32 x 32", (16, 128, 32, 32), 128, perf=True)
     yield row("tiles of 6, 128 channels: 16 x 128 x 32 x 32", (16, 128, 32, 32), 128, tile=6, perf=True)
     up = (64, 256, 8, 8)
@@ -124,7 +157,7 @@ def rows() -> Iterator[Case]:
 
 
 def composed(x: Tensor, weight: Tensor, kernel: int, stride: int, *settings: Any) -> Tensor:
-    """The library's convolution, by a kernel of the same shape."""
+    """The library's convolution of images, by a kernel of the same shape."""
     inner = x.shape[1]
     plain = weight.flatten()[: weight[0].numel() // stride**2 * kernel**2]
     return ref.winograd_composed(x, plain.view(inner, -1, kernel, kernel), kernel, stride, *settings)

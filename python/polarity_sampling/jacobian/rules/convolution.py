@@ -13,6 +13,8 @@ from torch import Tensor
 from polarity_sampling.jacobian.rules.convolution_forms import (
     Form,
     Geometry,
+    ToFew,
+    Winograd,
     best_form,
     fast_layout,
     form_bytes,
@@ -175,6 +177,10 @@ class Convolution(Stage):
         plain = not g.transposed and set(g.stride) == set(g.dilation) == {1}
         return self.any_batch and plain and len(g.before) == 2 and self._weight.shape[:2] == (g.groups, 1)
 
+    def form(self, transposed: bool) -> Form | None:
+        """Of tangents or, transposed, of cotangents; None where the weight depends on the latents."""
+        return self._backward if transposed else self._forward
+
     @cached_property
     def _primal(self) -> Form | None:
         weight, geometry = self._of_primal
@@ -304,6 +310,8 @@ def _rounded(form: Form, dtype: torch.dtype) -> Form:
 
 def _folded(form: Form, t: Tensor) -> Tensor:
     """A convolution of every tangent [L, B, C, *]."""
+    if isinstance(form, Winograd | ToFew):
+        return form(t)
     out = form(t.flatten(0, 1))
     return out.view(*t.shape[:2], *out.shape[1:])
 

@@ -84,7 +84,7 @@ def best_form(weight: Tensor, g: Geometry) -> Form:
         return each_pixel(weight, g)
     tile = winograd_tile(weight, g)
     if tile is not None:
-        return winograd_of_many(weight, g, tile)
+        return winograd(*turned(weight, g), tile, few=library(weight, g))
     return to_few(weight, g) if _has_few(weight, g) else library(weight, g)
 
 
@@ -193,26 +193,38 @@ def _saved(weight: Tensor, g: Geometry, tile: int) -> float:
     return math.prod(small) * kernel**2 / (points**2 * _tiles(weight, g, tile))
 
 
-def winograd_of_many(weight: Tensor, g: Geometry, tile: int) -> Form:
-    """By Winograd's filtering where there are tiles enough for it."""
-    few = library(weight, g)
-    weight, g = turned(weight, g)
-    many, tiles, enough = winograd(weight, g, tile), _tiles(weight, g, tile), _TILES[weight.dtype]
-    return lambda x: (few if x.shape[0] * tiles < enough else many)(x)
-
-
-def winograd(weight: Tensor, g: Geometry, tile: int = 4) -> Form:
+@dataclass(frozen=True, eq=False)
+class Winograd:
     """Transformed tiles times a transformed weight (`polarity_ext.winograd`)."""
-    transformed = polarity_ext.winograd_weight(weight, g.stride[0], g.transposed, tile=tile)
-    kernel = weight.shape[2]
 
-    def form(x: Tensor) -> Tensor:
+    weight: Tensor
+    """From `polarity_ext.winograd_weight`."""
+    kernel: int
+    geometry: Geometry
+    few: Form
+    """The form for fewer images than `enough`."""
+    enough: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of images [N, C, H, W], or [L, B, C, H, W]."""
+        if math.prod(x.shape[:-3]) >= self.enough:
+            return self.of_many(x)
+        return self.few(x) if x.ndim == 4 else self.few(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def of_many(self, x: Tensor, bits: Tensor | None = None, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """However few they are; times the slopes of a rectifier, if its bits are given."""
+        g = self.geometry
         return polarity_ext.winograd(
-            x, transformed, kernel,
-            size=g.after, stride=g.stride[0], padding=g.padding, transposed=g.transposed,
+            x, self.weight, self.kernel, size=g.after, stride=g.stride[0], padding=g.padding,
+            transposed=g.transposed, bits=bits, low=low, high=high,
         )  # fmt: skip
 
-    return form
+
+def winograd(weight: Tensor, g: Geometry, tile: int = 4, few: Form | None = None) -> Winograd:
+    """``few``: the form where there are not tiles enough for it; None: there always are."""
+    transformed = polarity_ext.winograd_weight(weight, g.stride[0], g.transposed, tile=tile)
+    enough = 0 if few is None else -(-_TILES[weight.dtype] // _tiles(weight, g, tile))
+    return Winograd(transformed, weight.shape[2], g, few or library(weight, g), enough)
 
 
 def filtered(weight: Tensor, g: Geometry) -> Form:
@@ -269,13 +281,27 @@ def to_one_pixel(weight: Tensor, g: Geometry) -> Form:
     return form
 
 
-def to_few(weight: Tensor, g: Geometry) -> Form:
-    """To few channels, transposed or without a stride (`polarity_ext.convolve_to_few`)."""
+@dataclass(frozen=True, eq=False)
+class ToFew:
+    """To few channels (`polarity_ext.convolve_to_few`)."""
+
+    weight: Tensor
+    """Of the transposed convolution."""
+    stride: int
+    padding: tuple[int, ...]
+    size: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of images [N, C, H, W], or [L, B, C, H, W]."""
+        return polarity_ext.convolve_to_few(
+            x, self.weight, size=self.size, stride=self.stride, padding=self.padding
+        )
+
+
+def to_few(weight: Tensor, g: Geometry) -> ToFew:
+    """Transposed or without a stride."""
     padding = g.padding
     if not g.transposed:
         padding = tuple(k - 1 - p for k, p in zip(weight.shape[2:], g.padding, strict=True))
         weight = weight.flip(2, 3).transpose(0, 1)
-    weight = weight.contiguous()
-    return lambda x: polarity_ext.convolve_to_few(
-        x, weight, size=g.after, stride=g.stride[0], padding=padding
-    )
+    return ToFew(weight.contiguous(), g.stride[0], padding, g.after)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.func import jvp, vjp
 from torch.utils import _pytree as pytree
 
+from polarity_ext.ops.function import no_derivatives
 from polarity_sampling.jacobian.quiet_vmap import quiet_vmap
 from polarity_sampling.jacobian.stage import Call, Residual, Stage
 
@@ -57,6 +58,10 @@ class Fallback(Stage):
         return function, tuple(t for t, is_active in zip(residual, active, strict=True) if is_active)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
+        with no_derivatives(False):
+            return self._push(residual, tangents)
+
+    def _push(self, residual: Residual, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
         function, point = self._function(residual)
         if not self._by_transpose:
             try:
@@ -89,5 +94,6 @@ class Fallback(Stage):
             for u, out in zip(cotangents, self._call.outputs, strict=True)
             if out.active
         )
-        pullback = vjp(function, *point)[1]
-        return list(quiet_vmap(pullback)(full))
+        with no_derivatives(False):
+            pullback = vjp(function, *point)[1]
+            return list(quiet_vmap(pullback)(full))

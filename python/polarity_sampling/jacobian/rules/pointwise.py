@@ -205,18 +205,23 @@ class Activation(Pointwise):
 
 
 class Rectifier(Pointwise):
-    """ReLU and leaky ReLU: the derivative has two values, and one bit for each unit is kept."""
+    """ReLU and leaky ReLU: the derivative has two values, and one bit for each unit is kept.
+
+    Attributes:
+        slopes: below zero and above.
+        channels_last: bits are in the order of rows, columns, channels, as images lie in memory.
+    """
 
     def __init__(self, call: Call, slope: float) -> None:
         super().__init__(call, lambda args, kwargs, out: ())
         self._slope, self._dtype = slope, call.out.dtype
-        self._slopes = (slope, 1.0)
-        self._channels_last = len(self.shape) == 4 and self.shape[1] > FEW_CHANNELS
+        self.slopes = (slope, 1.0)
+        self.channels_last = len(self.shape) == 4 and self.shape[1] > FEW_CHANNELS
 
     def scaled(self, factor: float) -> "Rectifier":
         """With a scale before it or behind it."""
         stage = copy.copy(self)
-        stage._slopes = (self._slopes[0] * factor, self._slopes[1] * factor)
+        stage.slopes = (self.slopes[0] * factor, self.slopes[1] * factor)
         return stage
 
     def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
@@ -240,16 +245,16 @@ class Rectifier(Pointwise):
         full = t if t.shape[1:] == self.shape else t.expand(-1, *self.shape)
         ordered = self._in_memory(full)
         if owned and full is t and ordered.is_contiguous():
-            polarity_ext.mask_tangents_(ordered, bits, *self._slopes)
+            polarity_ext.mask_tangents_(ordered, bits, *self.slopes)
             return t
-        return self._from_memory(polarity_ext.mask_tangents(ordered, bits, *self._slopes))
+        return self._from_memory(polarity_ext.mask_tangents(ordered, bits, *self.slopes))
 
     def _in_memory(self, t: Tensor) -> Tensor:
         """The dimensions in the order that bits have, which is that of images in memory."""
-        return t.movedim(-3, -1) if self._channels_last else t
+        return t.movedim(-3, -1) if self.channels_last else t
 
     def _from_memory(self, t: Tensor) -> Tensor:
-        return t.movedim(-1, -3) if self._channels_last else t
+        return t.movedim(-1, -3) if self.channels_last else t
 
 
 def _activation(op: torch._ops.OpOverload, kind: Callable[[Call], tuple[str, float | None] | None]) -> None:
