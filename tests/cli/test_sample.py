@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,23 @@ def test_nothing_is_overwritten_without_force(polarity: Polarity, bank: Path) ->
     assert Path("z.npz").read_bytes() == b"dear to me"
     assert polarity(*words, "--force").exit_code == 0
     assert np.load("z.npz")["latents"].shape == (4, 4)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "png"])
+def test_a_full_disk_leaves_nothing_half_written(
+    polarity: Polarity, bank: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(f"z.{suffix}").write_text("old")
+    words = ["sample", "-b", bank, "--rho", "1", "-n", "4", "-m", "models.py:pictures", "--force"]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = polarity(*words, "-o", f"z.{suffix}")
+    assert result.exit_code == 1
+    assert "the disk is full" in result.stderr
+    assert Path(f"z.{suffix}").read_text() == "old"
 
 
 def test_a_small_effective_sample_size_warns(polarity: Polarity, bank: Path) -> None:

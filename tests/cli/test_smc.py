@@ -1,11 +1,14 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polarity_sampling as ps
 import pytest
 from PIL import Image
 from polarity_sampling.models import load_spec
+from polarity_sampling.samplers.smc.state import State
+from polarity_sampling.samplers.smc.tempering import step
 
 from tests.cli.conftest import Polarity
 
@@ -39,6 +42,30 @@ def test_classes_and_a_checkpoint(polarity: Polarity, folder: Path) -> None:
     refused = polarity(*words, "--checkpoint", "run", "--rho", "0.5")
     assert refused.exit_code == 1
     assert "another run" in refused.stderr
+
+
+def test_interrupted_with_a_checkpoint(
+    polarity: Polarity, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between two sweeps: the message says that the run is kept, and the same command ends it."""
+    words = ["smc", "-m", M, "--top-k", 2, "-n", 4, "--particles", 32, "--checkpoint", "run", "-o", "z.npz"]
+    calls = []
+
+    def stop(*arguments: Any) -> State:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("polarity_sampling.samplers.smc.sampler.step", stop)
+        stopped = polarity(*words)
+    assert stopped.exit_code == 130
+    assert "interrupted: the run is kept in run; the same command goes on there" in stopped.stderr
+    assert not Path("z.npz").exists()
+    assert polarity(*words).exit_code == 0
+    draw = ps.SMCSampler(load_spec(M), 1.0, 2, particles=32).sample(4)
+    assert np.array_equal(np.load("z.npz")["latents"], draw.latents.numpy())
 
 
 @pytest.mark.parametrize(

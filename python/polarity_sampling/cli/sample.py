@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from polarity_sampling.bank.files import write_atomically
 from polarity_sampling.cli.arguments import parse_label, parse_rho, require_new
 from polarity_sampling.cli.bank import OptionalModel
 from polarity_sampling.cli.command import say, stdout
@@ -149,11 +151,13 @@ def write_draw(path: Path, draw: Draw, generator: Generator | None, title: str |
         import numpy as np
 
         columns: Any = {name: array.numpy() for name, array in arrays.items()}
-        np.savez(path, **columns)
+        buffer = io.BytesIO()
+        np.savez(buffer, **columns)
+        write_atomically(path, buffer.getbuffer())
     elif path.suffix == ".safetensors":
-        from safetensors.torch import save_file
+        from safetensors.torch import save as to_bytes
 
-        save_file({name: array.contiguous() for name, array in arrays.items()}, path)
+        write_atomically(path, to_bytes({name: array.contiguous() for name, array in arrays.items()}))
     else:
         from polarity_sampling.report import Panel, grid_figure, rho_text, save
         from polarity_sampling.report.style import size_text

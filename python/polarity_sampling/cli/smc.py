@@ -58,7 +58,12 @@ def smc(
         law=parse_proposal(law, generator),
         particles=particles,
     )
-    draw = next(sampler.stream(n, seed, parse_label(label), checkpoint))
+    try:
+        draw = next(sampler.stream(n, seed, parse_label(label), checkpoint))
+    except KeyboardInterrupt:
+        if checkpoint is None or not checkpoint.exists():
+            raise
+        raise KeyboardInterrupt(f"the run is kept in {checkpoint}; the same command goes on there") from None
     for path in paths:
         write_draw(path, draw, generator, None, rho)
         say(f"wrote {path}")

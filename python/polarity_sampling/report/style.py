@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from polarity_sampling.bank.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,9 +59,14 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG (or what the suffix says) at the resolution it was laid out for."""
+    """Write a figure as PNG (or what the suffix says) at the resolution it was laid out for.
+
+    The file is there whole or not at all. Raises BankError when the disk is full or the path is not writable.
+    """
+    path, buffer = Path(path), io.BytesIO()
     with styled():
-        figure.savefig(path, dpi=figure.dpi)
+        figure.savefig(buffer, dpi=figure.dpi, format=path.suffix[1:] or "png")
+    write_atomically(path, buffer.getbuffer())
 
 
 def rho_colour(rho: float) -> str:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from polarity_sampling.errors import SamplingError
+from polarity_sampling.errors import BankError, SamplingError
 from polarity_sampling.samplers.smc import checkpoint
 from polarity_sampling.samplers.smc.tempering import Settings, init, step, take
 from safetensors.torch import load_file, save_file
@@ -72,6 +72,8 @@ def test_another_run_and_damaged_files_are_refused(tmp_path, seed):
     with pytest.raises(SamplingError, match="not a checkpoint"):
         checkpoint.load(path, IDENTITY)
     assert load_file(path)["x"] == 0  # left as it was
+    with pytest.raises(BankError, match=r"reading .* failed"):
+        checkpoint.load(tmp_path, IDENTITY)
 
 
 def test_a_format_of_the_future_is_refused(tmp_path, seed, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polarity_sampling.bank.files import write_atomically
+from polarity_sampling.bank.files import storage_errors, write_atomically
 from polarity_sampling.errors import SamplingError
 from polarity_sampling.samplers.smc.state import Points, Rung, State, Stream
 from polarity_sampling.samplers.smc.surrogate import Surrogate
@@ -47,17 +47,19 @@ def save(path: Path, identity: Mapping[str, Any], states: Mapping[int | None, St
 def load(path: Path, identity: Mapping[str, Any]) -> dict[int | None, State]:
     """Read what `save` wrote.
 
-    Raises SamplingError when the file is not a checkpoint, is damaged, or is one of another run.
+    Raises SamplingError when the file is not a checkpoint, is damaged, or is one of another run; BankError
+    when it cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as file:
+        with storage_errors(f"reading {path}"), safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})["smc"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, KeyError, ValueError) as error:
         raise SamplingError(
-            f"{path} is not a checkpoint of an SMC run, or is damaged ({error}): delete it to start over"
+            f"{path} is not a checkpoint of an SMC run, or is damaged ({error}): choose another path, or "
+            "delete it to start over if it is a run's"
         ) from error
     if header["format"] != FORMAT:
         raise SamplingError(

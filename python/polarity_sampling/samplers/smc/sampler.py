@@ -128,7 +128,7 @@ class SMCSampler:
 
         Raises:
             SamplingError: the checkpoint is damaged or of another run; else as `sample`.
-            BankError: the checkpoint cannot be written.
+            BankError: the checkpoint cannot be read or written.
         """
         n = self.settings.particles if n is None else checked_count("n", n)
         seed = checked_seed(seed)
