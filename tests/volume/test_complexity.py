@@ -71,3 +71,12 @@ def test_refusals():
         ps.local_complexity(smooth, torch.randn(2, 3), radius=0)
     with pytest.raises(ValueError, match=r"directions is 4; expected 1\.\.3"):
         ps.local_complexity(smooth, torch.randn(2, 3), directions=4)
+
+
+def test_generators_whose_samples_depend_on_their_batch():
+    """Their units see the statistics of all vertices together."""
+    training = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).train()
+    with pytest.raises(ps.GeneratorError, match="in train mode"):
+        ps.local_complexity(training, torch.randn(2, 3))
+    with pytest.raises(ps.GeneratorError, match=r"does not run on latents \[2, 5\]"):
+        ps.local_complexity(training.eval(), torch.randn(2, 5))

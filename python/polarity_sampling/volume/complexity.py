@@ -78,11 +78,12 @@ def local_complexity(
 
     Raises:
         ValueError: radius is not positive or directions is not in 1..K.
-        GeneratorError: the generator has no piecewise affine activation.
+        GeneratorError: the generator has no piecewise affine activation, or samples depend on each other.
     """
     generator = Generator.of(generator, latent_dim=z.shape[1] if z.ndim == 2 else None)
     z, labels = generator.inputs(z, label)
     dim = z.shape[1]
+    generator.check()
     if not radius > 0:
         raise ValueError(f"radius is {radius!r}; expected a positive distance")
     count = min(25, dim) if directions is None else directions
