@@ -125,6 +125,7 @@ def test_slots_have_candidates_of_their_own(seed):
         ({"top_k": 3}, ValueError, "top_k=3: expected 1 to 2"),
         ({"top_k": 1.5}, TypeError, "top_k=1.5"),
         ({"memory": "much"}, ValueError, "memory"),
+        ({"law": "cube"}, ValueError, "law='cube': expected a Law or one of"),
         ({"log_bound": math.nan}, ValueError, "log_bound=nan"),
     ],
 )

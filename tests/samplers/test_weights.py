@@ -154,6 +154,7 @@ def test_a_normal_bank_is_told_of_the_proposal_to_build_with():
         ("flat", None, "target='flat'"),
         ("base", Ball(1.0), "needs target='uniform'"),
         ("uniform", Normal(), "a region is a uniform law"),
+        ("uniform", "ball", "law='ball': expected a Law or one of"),
         ("uniform", Sphere(), "one lives on a sphere"),
     ],
 )

@@ -83,7 +83,7 @@ class IndependenceSampler:
         self.generator = Generator.of(generator)
         self.rho = checked_rho(rho)
         self.length = checked_count("length", length)
-        self.law = law or self.generator.base
+        self.law = self.generator.base if law is None else Law.of(law)
         self._exact = ExactLogVolume(self.generator, top_k, memory=memory)
 
     def sample(self, n: int, seed: int = 0, label: Label = None) -> AcceptanceDraw:

@@ -90,7 +90,7 @@ class RejectionSampler:
         self.rho, self.log_bound = checked_rho(rho), float(log_bound)
         if not math.isfinite(self.log_bound):
             raise ValueError(f"log_bound={log_bound!r}: expected a finite number of nats")
-        self.law = law or self.generator.base
+        self.law = self.generator.base if law is None else Law.of(law)
         self.max_evaluations = checked_count("max_evaluations", max_evaluations)
         self._exact = ExactLogVolume(self.generator, top_k, memory=memory)
 

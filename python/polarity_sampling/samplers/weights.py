@@ -165,6 +165,7 @@ def log_ratio(bank: BankLike, target: Target, region: Law | None) -> Floats:
     """
     if target not in ("base", "uniform", "proposal"):
         raise ValueError(f"target={target!r}: expected 'base', 'uniform' or 'proposal'")
+    region = None if region is None else Law.of(region)
     if region is not None and (target != "uniform" or not region.uniform):
         raise ValueError(
             f"region={region!r} with target={target!r}: a region is a uniform law (ps.Ball, ps.Uniform, "

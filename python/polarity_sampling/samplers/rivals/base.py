@@ -22,7 +22,7 @@ class BaseSampler:
 
     def __init__(self, generator: Generator | nn.Module, law: Law | None = None) -> None:
         self.generator = Generator.of(generator)
-        self.law = law or self.generator.base
+        self.law = self.generator.base if law is None else Law.of(law)
 
     def sample(self, n: int, seed: int = 0, label: Label = None) -> Draw:
         """Draw n latents: rows 0 .. n - 1 of the law's stream `seed`. Labels as in PolaritySampler.sample.
