@@ -8,6 +8,7 @@ below 0.05 has probability 2e-4, and a single one below 1e-3 has probability 1e-
 import math
 import warnings
 
+import polarity_sampling as ps
 import pytest
 import torch
 from polarity_sampling.errors import PolarityWarning
@@ -139,3 +140,15 @@ def test_leading_directions_only_is_said_once_per_sampler():
         warnings.simplefilter("error")
         sampler.sample(4)
         MagnetSampler(bank).sample(4)
+
+
+def test_a_bank_of_fewer_numbers_than_latents_has_all_its_directions(tmp_path):
+    module = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2)).eval()
+    generator = ps.Generator(module, 5)
+    bank = ps.Bank.build(generator, 64, tmp_path / "bank", seed=0, top_k=None, progress=False)
+    assert (bank.top_k, bank.directions) == (2, 2)
+    with pytest.raises(ValueError, match=r"top_k=3: .* 1 to 2: a sample has only 2 numbers"):
+        ps.Bank.build(generator, 64, tmp_path / "other", seed=0, top_k=3, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MagnetSampler(bank)

@@ -80,11 +80,17 @@ def test_exact_rank_deficiency():
 
 
 def test_fewer_outputs_than_latent_coordinates():
+    """D values are all there are, and their product is the volume: no zero counts, and none is asked for."""
     module = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
-    lv = ps.log_volume(module, torch.randn(2, 5), top_k=None)
-    assert (lv.rank == 3).all()
-    assert torch.isinf(lv.error).all()
-    assert lv.singular_values.shape == (2, 5)
+    z = torch.randn(4, 5)
+    exact = torch.stack([torch.func.jacrev(lambda z: module(z[None])[0])(row) for row in z]).detach().double()
+    for method in ("exact", "krylov", "auto"):
+        lv = ps.log_volume(module, z, top_k=None, method=method)
+        assert lv.singular_values.shape == (4, 3)
+        assert (lv.rank == 3).all()
+        torch.testing.assert_close(lv.value, torch.linalg.svdvals(exact).log().sum(1), atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match=r"top_k is 4; .* 1\.\.3: a sample has only 3 numbers"):
+        ps.log_volume(module, z, top_k=4)
 
 
 def test_auto_top_k_belongs_to_the_generator():

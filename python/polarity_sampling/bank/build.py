@@ -24,7 +24,7 @@ from polarity_sampling.jacobian import jacobian
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import auto_top_k
-from polarity_sampling.volume.latents import directions, why_no_more
+from polarity_sampling.volume.latents import nonzero, why_no_more
 from polarity_sampling.volume.log_volume import batch_size as log_volume_batch
 from polarity_sampling.volume.svd import check_tol
 from polarity_sampling.whole import checked_count, checked_seed, whole
@@ -85,8 +85,8 @@ def settle(
     if shard_rows % batch_size:
         raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")
     check_tol(tol)
-    most = directions(generator)
-    expected = f'expected "auto", None (all) or 1 to {most}{why_no_more(generator)}'
+    most = nonzero(generator)
+    expected = f'expected "auto", None (all) or 1 to {most}{why_no_more(generator, most)}'
     if top_k is None:
         top_k = most
     elif top_k == "auto":

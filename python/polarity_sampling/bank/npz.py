@@ -30,7 +30,7 @@ from polarity_sampling.bank.shards import stored_rows, write_shard
 from polarity_sampling.errors import BankError, PolarityWarning
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law, Sphere
-from polarity_sampling.volume.latents import directions
+from polarity_sampling.volume.latents import nonzero
 
 if TYPE_CHECKING:
     from polarity_sampling.bank.bank import Bank
@@ -98,7 +98,7 @@ def read_npz(
         model=name or (path.stem if generator is None else generator.name),
         weight_hash=None if generator is None else generator.weight_hash(),
         latent_dim=z.shape[1],
-        directions=z.shape[1] - isinstance(base, Sphere) if generator is None else directions(generator),
+        directions=z.shape[1] - isinstance(base, Sphere) if generator is None else nonzero(generator),
         base=base,
         law=base,
         num_classes=classes,

@@ -9,7 +9,7 @@ import numpy as np
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.samplers.protocol import BankLike
-from polarity_sampling.volume.latents import directions, why_no_more
+from polarity_sampling.volume.latents import nonzero, why_no_more
 from polarity_sampling.whole import checked_count as checked_count
 from polarity_sampling.whole import checked_seed as checked_seed
 from polarity_sampling.whole import whole
@@ -55,11 +55,11 @@ def checked_top_k(top_k: int | None, bank: BankLike) -> int:
 
 def checked_directions(top_k: int | None, generator: Generator) -> int:
     """top_k between 1 and the number of singular values of a latent; None means all."""
-    size = directions(generator)
+    size = nonzero(generator)
     number = size if top_k is None else whole("top_k", top_k)
     if not 1 <= number <= size:
         raise ValueError(
             f"top_k={number}: expected 1 to {size}, the singular values of a latent, or None"
-            f"{why_no_more(generator)}"
+            f"{why_no_more(generator, size)}"
         )
     return number

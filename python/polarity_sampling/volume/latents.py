@@ -7,6 +7,7 @@ from torch import Tensor
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.bottleneck import seen_directions
+from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.operator import JacobianOperator
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Sphere
@@ -75,7 +76,7 @@ def tangent_dim(generator: Generator) -> int:
 
 
 def directions(generator: Generator) -> int:
-    """n, the number of singular values of a latent that are not zero by construction.
+    """n, the number of latent directions that samples may depend on.
 
     `tangent_dim`, or r where the first layer passes on only r of K directions (`seen_directions`); not on a
     sphere, whose tangent spaces meet those r in another way at every latent.
@@ -84,9 +85,23 @@ def directions(generator: Generator) -> int:
     return tangent_dim(generator) if seen is None else seen.shape[1]
 
 
-def why_no_more(generator: Generator) -> str:
-    """For the end of a message that names `directions`: why there are fewer than one would think, or ""."""
+def nonzero(generator: Generator, z: Tensor | None = None, label: Tensor | None = None) -> int:
+    """Singular values of a latent that are not zero by construction: `directions`, or D if that is less.
+
+    Args:
+        z, label: any latents and classes that fit the generator.
+    """
+    if z is None:
+        z = generator.base.draw(0, torch.zeros(1, dtype=torch.int64), generator.latent_dim)
+        z, label = generator.inputs(z, None if generator.num_classes is None else 0)
+    return min(directions(generator), footprint(generator, z, label).dim_out)
+
+
+def why_no_more(generator: Generator, most: int) -> str:
+    """For the end of a message that names `nonzero`: why there are fewer than one would think, or ""."""
     size, dim = directions(generator), generator.latent_dim
+    if most < size:
+        return f": a sample has only {most} number{'s' * (most > 1)}"
     if size == tangent_dim(generator):
         return ""
     return f": the first layer passes on {size} of {dim} directions of the latent"

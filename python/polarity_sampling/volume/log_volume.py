@@ -13,7 +13,7 @@ from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.precision import in_full_precision
 from polarity_sampling.volume.calibration import CHECK_PROBES, rounding_of
-from polarity_sampling.volume.latents import directions, why_no_more
+from polarity_sampling.volume.latents import nonzero, why_no_more
 from polarity_sampling.volume.plan import TolMode, plan_for
 from polarity_sampling.volume.routes import Method, Settings, one_batch
 from polarity_sampling.volume.svd import check_tol
@@ -145,14 +145,15 @@ def log_volume(
     generator = generator_for(generator, z, label)
     z, labels = checked_inputs(generator, z, label)
     generator = generator.at_rest()
-    size = directions(generator)
+    size = nonzero(generator, z, labels)
     if top_k == "auto":
         top_k = auto_top_k(generator, seed, budget)
     elif top_k is None:
         top_k = size
     elif isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= size:
         raise ValueError(
-            f"top_k is {top_k!r}; expected 'auto', None or an integer in 1..{size}{why_no_more(generator)}"
+            f"top_k is {top_k!r}; expected 'auto', None or an integer in 1..{size}"
+            f"{why_no_more(generator, size)}"
         )
 
     settings = Settings(
