@@ -1,8 +1,10 @@
 """Time for a batch of log-volumes, beside other ways to them, in one run.
 
-Contenders take turns, so that a machine that slows down slows all of them; only the ratios mean anything. The
-error of each is measured on the same latents against float64; those that miss the wanted one are marked.
-skerch takes part where it is installed and few values of many are wanted.
+Contenders take turns, so that a machine that slows down slows all of them; only the ratios mean anything. All
+get the same latents in one call: of perceptrons as many as a bank takes together, because with few a call is
+all dispatch; the smallest networks are measured with few as well. The error of each is measured on the same
+latents against float64; those that miss the wanted one are marked. skerch takes part where it is installed
+and few values of many are wanted.
 """
 
 import csv
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import polarity_sampling as ps
 import torch
+from polarity_sampling.bank.build import MOST_BATCH, suggested_batch
 from polarity_sampling.volume.qr import triangular_factor
 from polarity_sampling.volume.svd import worth_iterating
 from torch import Tensor
@@ -34,20 +37,23 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 @dataclass(frozen=True)
 class Case:
-    """The `top_k` leading values of `batch` latents of a model."""
+    """The `top_k` leading values of `batch` latents of a model (None: as many as `Bank.build` takes)."""
 
     model: str
     top_k: int
-    batch: int
+    batch: int | None
 
 
 DCGAN = "face_dcgan_digiface64"
+TOYS = ("toy2d_ganlab_gaussians", "toy2d_ganlab_ring")
+PERCEPTRONS = ("fashionmnist_gan_mlp", "mnist_vae_mlp", *TOYS)
 CASES = (
     Case("mlp_64_256_256_784", 10, 64),
     Case("planted_512", 30, 16),
     Case(DCGAN, 30, 4),
     Case(DCGAN, 10, 4),
-    *(Case(name, 10, 16) for name in PRETRAINED if name != DCGAN),
+    *(Case(name, 10, None if name in PERCEPTRONS else 16) for name in PRETRAINED if name != DCGAN),
+    *(Case(name, 10, 16) for name in TOYS),
     Case(STYLEGAN2, 30, 1),
 )
 
@@ -126,8 +132,9 @@ def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
 def measure(case: Case, clock: str) -> list[Row]:
     """All contenders of a case; `clock` is "wall" or "cpu"."""
     generator = load(case.model)
-    case = Case(case.model, min(case.top_k, generator.latent_dim), case.batch)
-    z, label = latents(generator, 0, case.batch)
+    batch = min(MOST_BATCH, suggested_batch(generator, "1GiB")) if case.batch is None else case.batch
+    case = Case(case.model, min(case.top_k, generator.latent_dim), batch)
+    z, label = latents(generator, 0, batch)
     truth = _truth(generator, z, label)[:, : case.top_k].log().sum(1)
     able = torch.isfinite(truth)
     runners = contenders(generator, case)
@@ -154,9 +161,9 @@ def measure(case: Case, clock: str) -> list[Row]:
                 model=case.model,
                 K=generator.latent_dim,
                 top_k=case.top_k,
-                latents=case.batch,
+                latents=batch,
                 contender=name,
-                ms_per_latent=f"{1e3 * Spread.of(seconds[name]).median / case.batch:.3g}",
+                ms_per_latent=f"{1e3 * Spread.of(seconds[name]).median / batch:.3g}",
                 products=f"{found[name][1]:.0f}",
                 median_error=f"{error:.1e}",
                 spread="" if spread != spread else f"{spread:.1e}",
@@ -205,8 +212,8 @@ def keep(rows: list[Row], path: Path) -> None:
     """Into the table of results, in place of earlier rows of the same case."""
     header = [f.name for f in fields(Row)]
 
-    def case_of(row: dict[str, str]) -> tuple[str, str]:
-        return row["model"], row["top_k"]
+    def case_of(row: dict[str, str]) -> tuple[str, str, str]:
+        return row["model"], row["top_k"], row["latents"]
 
     kept: list[dict[str, str]] = []
     if path.exists():

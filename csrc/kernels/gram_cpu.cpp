@@ -2,18 +2,71 @@
 
 #include <memory>
 
+#include "double_columns.h"
 #include "double_tiles.h"
 #include "parallel.h"
 
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kPanelBytes = 1 << 18;  // packed rows must stay in the second-level cache
+constexpr int64_t kPanelBytes = 1 << 18;    // packed rows must stay in the second-level cache
+constexpr int64_t kColumnBytes = 24 << 10;  // packed columns in the first one
+constexpr int64_t kWidest = 8;              // doubles in a vector of any instruction set
+
+// Of a cache: a vector that begins with one is loaded in one go.
+struct alignas(64) Line {
+  double number[kWidest];
+};
+
+// Whether they are worked off along the rows, which must be adjacent as those of tangents are.
+bool has_few_columns(const GramShape& shape) {
+  return shape.cols <= kFewColumns && shape.stride_row == 1;
+}
+
+// Rows that are packed together.
+int64_t packed_rows(const GramShape& shape, int64_t rows) {
+  constexpr auto kSize = static_cast<int64_t>(sizeof(double));
+  if (!has_few_columns(shape)) {
+    const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
+    return std::clamp<int64_t>(kPanelBytes / (padded * kSize), 8, kGramChunk);
+  }
+  const int64_t fitting = std::min(kGramChunk, kColumnBytes / (shape.cols * kSize));
+  return std::min(fitting / kWidest, (rows + kWidest - 1) / kWidest) * kWidest;
+}
+
+// Doubles of memory for `depth` packed rows, and sums in every lane where columns are few.
+int64_t packed_room(const GramShape& shape, int64_t depth) {
+  if (!has_few_columns(shape)) {
+    return depth * ((shape.cols + kGramTile - 1) / kGramTile * kGramTile);
+  }
+  return (depth + kWidest * shape.cols) * shape.cols;
+}
+
+// Rows first .. last of one sample with few columns into the upper triangle of its only tile.
+template <Isa isa, typename T>
+POLARITY_INLINE void accumulate_few(const T* y, const GramShape& shape, int64_t first, int64_t last,
+                                    double* packed, int64_t depth, double* tile) {
+  using V = Vector<isa, double>;
+  V* const sums = reinterpret_cast<V*>(packed + depth * shape.cols);
+  std::fill_n(sums, shape.cols * shape.cols, V{});
+  for (int64_t start = first; start < last; start += depth) {
+    pack_columns(y, shape, start, std::min(depth, last - start), depth, packed);
+    add_products<isa>(packed, shape.cols, depth, sums);
+  }
+  for (int64_t i = 0; i < shape.cols; ++i) {
+    for (int64_t j = i; j < shape.cols; ++j) {
+      tile[i * kGramTile + j] = lane_sum<isa, double>(sums[i * shape.cols + j]);
+    }
+  }
+}
 
 // Rows first .. last of one sample into its upper-triangular tiles.
 template <Isa isa, typename T>
 POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, int64_t first, int64_t last,
                                 double* packed, int64_t depth, double* tiles) {
+  if (has_few_columns(shape)) {
+    return accumulate_few<isa>(y, shape, first, last, packed, depth, tiles);
+  }
   const int64_t edge = (shape.cols + kGramTile - 1) / kGramTile;
   std::fill_n(tiles, gram_tile_pairs(shape.cols) * kGramTile * kGramTile, 0.0);
   for (int64_t start = first; start < last; start += depth) {
@@ -86,16 +139,15 @@ void gram(const T* y, const GramShape& shape, double* workspace, double* out) {
   const int64_t splits = gram_splits(shape);
   const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
   const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
-  const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
-  const int64_t depth = std::clamp<int64_t>(
-      kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8, kGramChunk);
+  const int64_t depth = packed_rows(shape, rows_per_split);
 
   parallel_for(shape.batch * splits, 1, [&](int64_t begin, int64_t end) {
-    const auto packed = std::make_unique<double[]>(static_cast<size_t>(depth * padded));
+    const std::unique_ptr<Line[]> lines(new Line[packed_room(shape, depth) / kWidest]);
+    double* const packed = lines[0].number;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % splits * rows_per_split;
       const int64_t last = std::min(first + rows_per_split, shape.rows);
-      run(y + task / splits * shape.stride_batch, shape, first, last, packed.get(), depth,
+      run(y + task / splits * shape.stride_batch, shape, first, last, packed, depth,
           workspace + task * per_split);
     }
   });

@@ -6,40 +6,24 @@
 
 #include "cpu_isa.h"
 #include "cpu_vector.h"
+#include "mlp_panels.h"
 #include "parallel.h"
 
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kProbes = 64;  // probes that go through the layers together
+constexpr int64_t kProbes = 64;  // probes that go through the layers together, more or less
 constexpr double kDense = 0.85;  // from this part of a layer on, zeros are not worth a gather
-
-// Accumulators of the micro-kernel: rows (probes) by vectors (units), as many as registers hold.
-template <Isa isa>
-struct Micro {
-  static constexpr int kRows = isa == Isa::avx512 ? 8 : 4;
-  static constexpr int kVectors = isa == Isa::baseline ? 2 : 3;
-};
-
-template <Isa isa, typename T>
-constexpr int64_t kColumns = Micro<isa>::kVectors * VectorOf<isa, T>::kWidth;
-
-// The last columns of a panel take half a vector where that is enough: on processors that work on
-// a vector of AVX-512 in two steps it takes half the time.
-template <Isa isa>
-constexpr bool kHasHalves = isa == Isa::avx512;
-template <Isa isa, typename T>
-using Half = Vector<kHasHalves<isa> ? Isa::avx2 : isa, T>;
-
-// Columns that are multiplied at least.
-template <Isa isa, typename T>
-constexpr int64_t kGrain = VectorOf<isa, T>::kWidth / (kHasHalves<isa> ? 2 : 1);
 
 // Numbers of packed panels.
 template <typename T>
 constexpr int64_t panel_room = (1 << 18) / static_cast<int64_t>(sizeof(T));
 
 int64_t rounded_up(int64_t count, int64_t unit) { return (count + unit - 1) / unit * unit; }
+
+// Probes go through the layers in equal parts: no small rest that takes a gather of its own.
+int64_t parts(int64_t probes) { return std::max<int64_t>(1, (probes + kProbes / 2) / kProbes); }
+int64_t probes_together(int64_t probes) { return (probes + parts(probes) - 1) / parts(probes); }
 
 // Some units of a layer: all of them, or those whose factor is not zero.
 struct Units {
@@ -75,7 +59,7 @@ struct Workspace {
   Workspace(const MlpChain<T>& chain, int64_t rows, int64_t columns) {
     const int64_t widest = *std::max_element(chain.width, chain.width + chain.layers + 1);
     stride = rounded_up(widest, columns);
-    const int64_t probes = std::min(kProbes, rounded_up(chain.probes, rows));
+    const int64_t probes = rounded_up(probes_together(chain.probes), rows);
     for (auto& values : state) values.reset(new T[probes * stride]());
     int64_t room = 0;
     for (int i = 0; i < chain.layers; ++i) {
@@ -87,70 +71,6 @@ struct Workspace {
     tile.reset(new T[rows * columns]());
   }
 };
-
-// c = (a panel) * factor for Micro::kRows rows of a and `vectors` vectors of columns, and half a
-// vector where `half` is 1.
-template <Isa isa, int vectors, int half, typename T>
-POLARITY_INLINE void multiply_micro(const T* a, int64_t a_stride, const T* panel, int64_t depth,
-                                    const T* factor, T* c, int64_t c_stride) {
-  using V = Vector<isa, T>;
-  using H = Half<isa, T>;
-  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
-  constexpr int kRows = Micro<isa>::kRows;
-  V sum[kRows][vectors + half] = {};  // the last one stays unused where it is of half a vector
-  H rest[kRows] = {};
-  for (int64_t k = 0; k < depth; ++k, panel += kColumns<isa, T>) {
-    V column[vectors + half];
-    for (int v = 0; v < vectors; ++v) {
-      column[v] = *reinterpret_cast<const V*>(panel + v * kWidth);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < vectors; ++v) sum[r][v] += a[r * a_stride + k] * column[v];
-    }
-    if constexpr (half == 1) {
-      const H last = *reinterpret_cast<const H*>(panel + vectors * kWidth);
-      for (int r = 0; r < kRows; ++r) rest[r] += a[r * a_stride + k] * last;
-    }
-  }
-  for (int v = 0; v < vectors; ++v) {
-    const V scale = *reinterpret_cast<const V*>(factor + v * kWidth);
-    for (int r = 0; r < kRows; ++r) {
-      *reinterpret_cast<V*>(c + r * c_stride + v * kWidth) = sum[r][v] * scale;
-    }
-  }
-  if constexpr (half == 1) {
-    const H scale = *reinterpret_cast<const H*>(factor + vectors * kWidth);
-    for (int r = 0; r < kRows; ++r) {
-      *reinterpret_cast<H*>(c + r * c_stride + vectors * kWidth) = rest[r] * scale;
-    }
-  }
-}
-
-// The same for `columns` columns, at most kColumns, rounded up to kGrain.
-template <Isa isa, typename T>
-POLARITY_INLINE void multiply_tile(int64_t columns, const T* a, int64_t a_stride, const T* panel,
-                                   int64_t depth, const T* factor, T* c, int64_t c_stride) {
-  constexpr int64_t kWidth = VectorOf<isa, T>::kWidth;
-  if constexpr (kHasHalves<isa>) {
-    const int64_t whole = columns / kWidth, rest = columns % kWidth;
-    if (rest > 0 && rest <= kGrain<isa, T>) {
-      if (whole == 2)
-        return multiply_micro<isa, 2, 1>(a, a_stride, panel, depth, factor, c, c_stride);
-      if (whole == 1)
-        return multiply_micro<isa, 1, 1>(a, a_stride, panel, depth, factor, c, c_stride);
-      return multiply_micro<isa, 0, 1>(a, a_stride, panel, depth, factor, c, c_stride);
-    }
-  }
-  const int64_t vectors = (columns + kWidth - 1) / kWidth;
-  if constexpr (Micro<isa>::kVectors == 3) {
-    if (vectors == 3) {
-      return multiply_micro<isa, 3, 0>(a, a_stride, panel, depth, factor, c, c_stride);
-    }
-  }
-  if (vectors == 2)
-    return multiply_micro<isa, 2, 0>(a, a_stride, panel, depth, factor, c, c_stride);
-  multiply_micro<isa, 1, 0>(a, a_stride, panel, depth, factor, c, c_stride);
-}
 
 // panels[j / columns][k][j % columns] = matrix[inputs[k], outputs[first + j]] for j < count, and
 // zero beyond: rows are read from end to end.
@@ -240,35 +160,46 @@ template <Isa isa, typename T>
 POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, const T* state,
                            int64_t rows, const Units& inputs, const Units& outputs,
                            Workspace<T>& work, T* c, int64_t c_stride, bool scatter) {
-  constexpr int64_t kRows = Micro<isa>::kRows;
   constexpr int64_t kWide = kColumns<isa, T>;
   pack_factor(factor, outputs, work.factor.get());
-  // As many panels as stay in the second-level cache are packed together.
-  const int64_t packed =
-      std::max<int64_t>(1, panel_room<T> / (kWide * std::max<int64_t>(1, inputs.count))) * kWide;
+  // Rows in tiles of equal height. As many panels as stay in the second-level cache are packed
+  // together, but those that lie in the matrix as they are by the first rows they are multiplied
+  // with.
+  const int64_t tiles = (rows + PanelMicro<isa>::kRows - 1) / PanelMicro<isa>::kRows;
+  const int64_t height = std::max<int64_t>(PanelMicro<isa>::kRows / 2, (rows + tiles - 1) / tiles);
+  const int64_t fitting = panel_room<T> / (kWide * std::max<int64_t>(1, inputs.count));
+  const int64_t packed = outputs.all ? kWide : std::max<int64_t>(1, fitting) * kWide;
   for (int64_t first = 0; first < outputs.count; first += kWide) {
     const int64_t count = std::min(kWide, outputs.count - first);
+    const bool lies = outputs.all && count == kWide;
     const int64_t start = first % packed;
-    if (start == 0) {
+    if (start == 0 && !lies) {
       pack<isa>(matrix, width, inputs, outputs, first, std::min(packed, outputs.count - first),
                 work.panels.get());
     }
-    const T* panel = work.panels.get() + start * inputs.count;
-    for (int64_t row = 0; row < rows; row += kRows) {
-      const T* a = state + row * work.stride;
-      const T* scale = work.factor.get() + first;
-      if (!scatter || (outputs.all && count % kGrain<isa, T> == 0 && row + kRows <= rows)) {
-        multiply_tile<isa>(count, a, work.stride, panel, inputs.count, scale,
-                           c + row * c_stride + first, c_stride);
-        continue;
-      }
-      T* tile = work.tile.get();
-      multiply_tile<isa>(count, a, work.stride, panel, inputs.count, scale, tile, kWide);
-      for (int64_t r = 0; r < std::min(kRows, rows - row); ++r) {
-        T* target = c + (row + r) * c_stride;
-        for (int64_t j = 0; j < count; ++j) {
-          target[outputs.index[first + j]] = tile[r * kWide + j];
+    T* const panel = work.panels.get() + start * inputs.count;
+    const T* const scale = work.factor.get() + first;
+    for (int64_t row = 0; row < rows; row += height) {
+      const T* const a = state + row * work.stride;
+      const bool direct =
+          !scatter || (outputs.all && count % kGrain<isa, T> == 0 && row + height <= rows);
+      T* const to = direct ? c + row * c_stride + first : work.tile.get();
+      const int64_t to_stride = direct ? c_stride : kWide;
+      for_rows<isa>(height, [&](auto constant) __attribute__((always_inline)) {
+        constexpr int kRows = decltype(constant)::value;
+        if (lies && row == 0) {
+          const Unpacked<isa, T> columns{matrix + first, width, inputs.index.data(), panel};
+          multiply_micro<isa, kRows, PanelMicro<isa>::kVectors, 0>(
+              a, work.stride, columns, inputs.count, scale, to, to_stride);
+        } else {
+          multiply_rows<isa, kRows>(count, a, work.stride, Packed<isa, T>{panel}, inputs.count,
+                                    scale, to, to_stride);
         }
+      });
+      if (direct) continue;
+      for (int64_t r = 0; r < std::min(height, rows - row); ++r) {
+        T* target = c + (row + r) * c_stride;
+        for (int64_t j = 0; j < count; ++j) target[outputs.index[first + j]] = to[r * kWide + j];
       }
     }
   }
@@ -316,11 +247,12 @@ POLARITY_INLINE void sample(const MlpChain<T>& chain, const T* shared, int64_t b
 template <Isa isa, typename T>
 POLARITY_INLINE void samples_body(const MlpChain<T>& chain, const T* shared, int64_t begin,
                                   int64_t end) {
-  Workspace<T> work(chain, Micro<isa>::kRows, kColumns<isa, T>);
+  Workspace<T> work(chain, PanelMicro<isa>::kRows, kColumns<isa, T>);
+  const int64_t together = probes_together(chain.probes);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t first = item / chain.batch * kProbes;
+    const int64_t first = item / chain.batch * together;
     sample<isa>(chain, shared ? shared + first * chain.width[1] : nullptr, item % chain.batch,
-                first, std::min(kProbes, chain.probes - first), work);
+                first, std::min(together, chain.probes - first), work);
   }
 }
 POLARITY_ISA_VARIANTS(samples,
@@ -340,8 +272,7 @@ bool shares_first_layer(const MlpChain<T>& chain) {
 
 template <typename T>
 void run(const MlpChain<T>& chain, const T* shared) {
-  const int64_t tiles = (chain.probes + kProbes - 1) / kProbes;
-  parallel_for(tiles * chain.batch, 1,
+  parallel_for(parts(chain.probes) * chain.batch, 1,
                [&](int64_t begin, int64_t end) { samples(chain, shared, begin, end); });
 }
 

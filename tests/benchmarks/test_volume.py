@@ -84,6 +84,18 @@ def test_speed_has_a_row_for_every_contender_and_keeps_the_last_ones(generator, 
     with path.open() as file:
         models = [row["model"] for row in csv.DictReader(file)]
     assert models == ["other"] * len(rows) + ["small"] * len(rows)
+    speed.keep([replace(row, latents=5) for row in rows], path)  # another batch is another case
+    with path.open() as file:
+        assert len(list(csv.DictReader(file))) == 3 * len(rows)
+
+
+def test_speed_takes_the_batch_of_a_bank(generator, monkeypatch):
+    monkeypatch.setattr(speed, "load", lambda name: generator)
+    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(speed, "FEWEST_ROUNDS", 2)
+    rows = speed.measure(speed.Case("small", 3, None), "cpu")
+    bank = ps.Bank.build(generator, n=1, top_k=3, seed=0)
+    assert {row.latents for row in rows} == {bank.metadata.batch_size}
 
 
 def test_curves_fall_with_the_products(generator):

@@ -124,7 +124,7 @@ def suggested_batch(generator: Generator, memory: str | int) -> int:
     z = generator.base.draw(0, torch.zeros(1, dtype=torch.int64), generator.latent_dim)
     operator = jacobian(generator, z, None if generator.num_classes is None else 0, memory=memory)
     _, dim_out, dim_in = operator.shape
-    return log_volume_batch(dim_out, dim_in, parse_memory(memory))
+    return log_volume_batch(dim_out, dim_in, parse_memory(memory), operator.device)
 
 
 def settle_prior(num_classes: int | None, prior: Sequence[float] | None) -> tuple[float, ...] | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.captured_route import CPU_BUFFER
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.inputs import checked_inputs, generator_for
 from polarity_sampling.jacobian.precision import Primal
@@ -21,6 +22,8 @@ from polarity_sampling.volume.top_k import auto_top_k
 
 # Latents handled together at most; by then the cost of a call has vanished in that of its products.
 MAX_BATCH = 1024
+# On a CPU as many at least, where the memory allows it: many enough for products at full speed.
+_ENOUGH = 64
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def log_volume(
         seed=seed,
         memory=budget,
     )
-    batch = batch_size(footprint(generator, z, labels).dim_out, z.shape[1], budget)
+    batch = batch_size(footprint(generator, z, labels).dim_out, z.shape[1], budget, z.device)
     parts = [
         one_batch(settings, z[i : i + batch], None if labels is None else labels[i : i + batch])
         for i in range(0, z.shape[0], batch)
@@ -187,7 +190,14 @@ def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def batch_size(dim_out: int, dim_in: int, budget: int) -> int:
-    """Latents handled together: a power of two whose columns, with a float64 copy, fit half the budget."""
-    fitting = budget // (4 * dim_out * (dim_in + CHECK_PROBES) * 8)
-    return 1 << max(0, min(MAX_BATCH, fitting).bit_length() - 1)
+def batch_size(dim_out: int, dim_in: int, budget: int, device: torch.device) -> int:
+    """Latents handled together: a power of two whose columns, with a float64 copy, fit half the budget.
+
+    On a CPU not many more than are enough, unless their columns are a piece of memory that is kept from call
+    to call: to write to new memory costs a small network more than its products.
+    """
+    columns = dim_out * (dim_in + CHECK_PROBES)
+    most = min(MAX_BATCH, budget // (4 * columns * 8))
+    if device.type == "cpu":
+        most = min(most, max(_ENOUGH, CPU_BUFFER // (columns * 4)))
+    return 1 << max(0, most.bit_length() - 1)

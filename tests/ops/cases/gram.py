@@ -59,6 +59,15 @@ def row(
 def rows() -> Iterator[Case]:
     for columns in (1, 2, 7, 31, 32, 33, 63, 100):
         yield row(f"L={columns}", (2, 97, columns))
+    for columns in (
+        3,
+        4,
+        5,
+        10,
+        20,
+        24,
+    ):  # whole blocks of columns that are worked off along the rows, and parts
+        yield row(f"few: L={columns}", (2, 601, columns))
     for d in (1, 7, 8, 9, 255, 1025, 5003):
         yield row(f"D={d}", (3, d, 18))
     yield row("D=60001", (70, 60_001, 1))

@@ -83,6 +83,10 @@ def rows() -> Iterator[Case]:
         yield row(f"width {width}", (width, 2 * width, width), 5, 2)
     for probes in (1, 8, 17, 65, 130):  # a tile of probes is 64 on the CPU, 8 to 32 on CUDA
         yield row(f"L={probes}", (6, 20, 13), probes, 3, (0.3,))
+    for probes in (3, 11, 21, 33, 65, 97):  # in rows of every height, and in one part or several
+        for dtype in (f32, f64):
+            what = f"many outputs, L={probes} {dtype}"
+            yield row(what, (6, 60, 130), probes, 2, (0.4,), dtype)
     yield row("one sample", (6, 20, 13), 5, 1)
     yield row("one layer", (6, 20), active=(0.3,))
     yield row("one layer, adjoint", (6, 20), active=(0.3,), adjoint=True)

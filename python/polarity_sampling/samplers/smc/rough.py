@@ -66,7 +66,7 @@ class RoughLogVolume:
         z, label = self.generator.inputs(z, label)
         budget = parse_memory(self.memory)
         dim_out = jacobian(self.generator, z[:1], _rows(label, slice(1)), memory=budget).shape[1]
-        batch = batch_size(dim_out, z.shape[1], budget)
+        batch = batch_size(dim_out, z.shape[1], budget, z.device)
         parts = []
         for i in range(0, len(z), batch):
             rows = slice(i, i + batch)

@@ -1,0 +1,86 @@
+// Products of a few columns in double precision, along their rows: where blocks of 32 columns would
+// be mostly empty.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "cpu_isa.h"
+#include "cpu_vector.h"
+#include "gram.h"
+
+namespace polarity::cpu {
+
+constexpr int64_t kFewColumns = 32;  // from here on tiles of columns are as good
+
+// Columns on either side of the products that registers hold, beside their operands.
+template <Isa isa>
+constexpr int kSide = isa == Isa::avx512 ? 4 : 3;
+
+// packed[column][row] = Y[first + row, column] as double, of Y with adjacent rows; zeros from
+// `rows` to `depth`.
+template <typename T>
+POLARITY_INLINE void pack_columns(const T* y, const GramShape& shape, int64_t first, int64_t rows,
+                                  int64_t depth, double* packed) {
+  for (int64_t column = 0; column < shape.cols; ++column, packed += depth) {
+    const T* source = y + first + column * shape.stride_col;
+    for (int64_t row = 0; row < rows; ++row) packed[row] = static_cast<double>(source[row]);
+    std::fill(packed + rows, packed + depth, 0.0);
+  }
+}
+
+// sums[i * pitch + j] += products of the columns a + i and c + j, every lane for itself; on the
+// diagonal, where a is c, of those with i <= j.
+template <Isa isa, int rows, int columns, bool diagonal>
+POLARITY_INLINE void multiply_block(const double* a, const double* c, int64_t depth,
+                                    Vector<isa, double>* sums, int64_t pitch) {
+  using V = Vector<isa, double>;
+  V sum[rows][columns] = {};
+  for (int64_t k = 0; k < depth; k += VectorOf<isa, double>::kWidth) {
+    V right[columns];
+#pragma GCC unroll 4
+    for (int j = 0; j < columns; ++j) right[j] = *reinterpret_cast<const V*>(c + j * depth + k);
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; ++i) {
+      const V left = *reinterpret_cast<const V*>(a + i * depth + k);
+#pragma GCC unroll 4
+      for (int j = diagonal ? i : 0; j < columns; ++j) sum[i][j] += left * right[j];
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < rows; ++i) {
+#pragma GCC unroll 4
+    for (int j = diagonal ? i : 0; j < columns; ++j) sums[i * pitch + j] += sum[i][j];
+  }
+}
+
+// The same for `count` columns of c, at most kSide; of a there are as many on the diagonal, else
+// kSide.
+template <Isa isa, bool diagonal, int columns = kSide<isa>>
+POLARITY_INLINE void multiply_few(int64_t count, const double* a, const double* c, int64_t depth,
+                                  Vector<isa, double>* sums, int64_t pitch) {
+  if (count == columns) {
+    multiply_block<isa, diagonal ? columns : kSide<isa>, columns, diagonal>(a, c, depth, sums,
+                                                                            pitch);
+  } else if constexpr (columns > 1) {
+    multiply_few<isa, diagonal, columns - 1>(count, a, c, depth, sums, pitch);
+  }
+}
+
+// sums += Y^T Y over `depth` rows of packed columns, the upper triangle.
+template <Isa isa>
+POLARITY_INLINE void add_products(const double* packed, int64_t columns, int64_t depth,
+                                  Vector<isa, double>* sums) {
+  constexpr int64_t kStep = kSide<isa>;
+  for (int64_t j = 0; j < columns; j += kStep) {
+    const double* const c = packed + j * depth;
+    const int64_t count = std::min(kStep, columns - j);
+    for (int64_t i = 0; i < j; i += kStep) {
+      multiply_few<isa, false>(count, packed + i * depth, c, depth, sums + i * columns + j,
+                               columns);
+    }
+    multiply_few<isa, true>(count, c, c, depth, sums + j * columns + j, columns);
+  }
+}
+
+}  // namespace polarity::cpu
