@@ -40,8 +40,10 @@ class _ConvolveToFew(torch.autograd.Function):
     """Linear in x and in the weight."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
-        out: Tensor = torch.ops.polarity.convolve_to_few(x, weight, *settings)
+    def forward(  # by name: torch.compile counts them
+        x: Tensor, weight: Tensor, stride: int, padding: list[int], size: list[int]
+    ) -> Tensor:
+        out: Tensor = torch.ops.polarity.convolve_to_few(x, weight, stride, padding, size)
         return out
 
     @staticmethod

@@ -79,7 +79,9 @@ def refuse_derivatives(name: str, *args: Tensor) -> None:
 
 def was_written(t: Tensor) -> None:
     """Tells whoever saved t for a backward pass that an op in place has changed it."""
-    if not _thread.no_derivatives and not t.is_inference():
+    if _thread.no_derivatives or torch.compiler.is_compiling():  # a compiled graph knows by the schema
+        return
+    if not t.is_inference():
         torch.autograd.graph.increment_version(t)
 
 

@@ -90,8 +90,14 @@ def _apply(
     constants = [*weights, *factors]
     if is_tracked(*constants):
         raise RuntimeError(_TRACKED.format(name))
-    out: Tensor = apply(_MlpTangents, v, adjoint, len(weights), *constants)
+    call = _between_graphs if torch.compiler.is_compiling() else apply
+    out: Tensor = call(_MlpTangents, v, adjoint, len(weights), *constants)
     return out
+
+
+@torch.compiler.disable  # it fails at a forward with any number of arguments
+def _between_graphs(function: type[torch.autograd.Function], *args: Any) -> Any:
+    return apply(function, *args)
 
 
 def mlp_tangents(v: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor]) -> Tensor:

@@ -118,8 +118,16 @@ class _Winograd(torch.autograd.Function):
     """Linear in x; the weight is a constant (`winograd` sees to it)."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
-        out: Tensor = torch.ops.polarity.winograd(x, weight, *settings)
+    def forward(  # by name: torch.compile counts them
+        x: Tensor,
+        weight: Tensor,
+        kernel: int,
+        stride: int,
+        padding: list[int],
+        size: list[int],
+        transposed: bool,
+    ) -> Tensor:
+        out: Tensor = torch.ops.polarity.winograd(x, weight, kernel, stride, padding, size, transposed)
         return out
 
     @staticmethod
