@@ -17,15 +17,28 @@ constexpr int64_t kFewColumns = 32;  // from here on tiles of columns are as goo
 template <Isa isa>
 constexpr int kSide = isa == Isa::avx512 ? 4 : 3;
 
-// packed[column][row] = Y[first + row, column] as double, of Y with adjacent rows; zeros from
+// packed[column][row] = Y[first + row, column] as double, in whatever layout Y lies; zeros from
 // `rows` to `depth`.
 template <typename T>
 POLARITY_INLINE void pack_columns(const T* y, const GramShape& shape, int64_t first, int64_t rows,
                                   int64_t depth, double* packed) {
-  for (int64_t column = 0; column < shape.cols; ++column, packed += depth) {
-    const T* source = y + first + column * shape.stride_col;
-    for (int64_t row = 0; row < rows; ++row) packed[row] = static_cast<double>(source[row]);
-    std::fill(packed + rows, packed + depth, 0.0);
+  const T* const source = y + first * shape.stride_row;
+  if (shape.stride_row == 1) {
+    for (int64_t column = 0; column < shape.cols; ++column) {
+      const T* const from = source + column * shape.stride_col;
+      double* const to = packed + column * depth;
+      for (int64_t row = 0; row < rows; ++row) to[row] = static_cast<double>(from[row]);
+    }
+  } else {
+    for (int64_t row = 0; row < rows; ++row) {
+      const T* const from = source + row * shape.stride_row;
+      for (int64_t column = 0; column < shape.cols; ++column) {
+        packed[column * depth + row] = static_cast<double>(from[column * shape.stride_col]);
+      }
+    }
+  }
+  for (int64_t column = 0; column < shape.cols; ++column) {
+    std::fill(packed + column * depth + rows, packed + (column + 1) * depth, 0.0);
   }
 }
 

@@ -18,10 +18,9 @@ struct alignas(64) Line {
   double number[kWidest];
 };
 
-// Whether they are worked off along the rows, which must be adjacent as those of tangents are.
-bool has_few_columns(const GramShape& shape) {
-  return shape.cols <= kFewColumns && shape.stride_row == 1;
-}
+// Whether they are worked off along the rows; not by how they lie in memory, which no bit of the
+// result depends on.
+bool has_few_columns(const GramShape& shape) { return shape.cols <= kFewColumns; }
 
 // Rows that are packed together.
 int64_t packed_rows(const GramShape& shape, int64_t rows) {
