@@ -1,6 +1,5 @@
 // Seconds within operators of torch that no other one calls, on the thread that asks: two readings
-// of a clock for each, where torch's own profiler keeps a record whose writing, behind a kernel
-// that has emptied the caches, takes longer than the Python that is to be measured.
+// of a clock for each, and no record of it, the writing of which would count as what is measured.
 #include <ATen/record_function.h>
 
 #include <chrono>

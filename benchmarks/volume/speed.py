@@ -1,10 +1,10 @@
 """Time for a batch of log-volumes, beside other ways to them, in one run.
 
 Contenders take turns, so that a machine that slows down slows all of them; only the ratios mean anything. All
-get the same latents in one call: of perceptrons as many as a bank takes together, because with few a call is
-all dispatch; the smallest networks are measured with few as well. The error of each is measured on the same
-latents against float64; those that miss the wanted one are marked. skerch takes part where it is installed
-and few values of many are wanted.
+get the same latents in one call: of pretrained perceptrons as many as a bank takes together, because with few
+a call is all dispatch; the smallest networks are measured with few as well. The error of each is measured on
+the same latents against float64; those that miss the wanted one are marked. skerch takes part where it is
+installed and few values of many are wanted.
 """
 
 import csv
