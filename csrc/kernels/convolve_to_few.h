@@ -30,11 +30,20 @@ struct FewShape {
   POLARITY_HOST_DEVICE int64_t channel_step() const { return last ? 1 : y.in * x.in; }
 };
 
+// What results are multiplied by as they are written: [batch, out_channels, y.out, x.out], image n
+// by number n % batch. Null: by nothing.
+template <typename T>
+struct FewFactor {
+  const T* values;
+  int64_t batch;
+};
+
 // x: images [images, y.in, x.in, channels] or [images, channels, y.in, x.in]; weight [channels,
 // out_channels, y.kernel, x.kernel]; out [images, out_channels, y.out, x.out].
 namespace cpu {
 template <typename T>
-void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape);
+void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape,
+                     FewFactor<T> factor = {});
 }
 namespace cuda {
 template <typename T>

@@ -25,6 +25,7 @@ struct Convolution {
   const T* x;
   T* out;
   FewShape shape;
+  FewFactor<T> factor;
   std::vector<T> weight;  // of each group of columns [channels][taps of y][taps of x][columns]
 
   // Pixels of a row side by side, with zeros between rows as far as taps reach: a tap is one step
@@ -175,7 +176,8 @@ POLARITY_INLINE void write_row(const Convolution<T>& conv, int64_t image, int64_
   const int64_t pitch = conv.pitch(), phase = (Y + s.y.padding) % s.stride * s.stride;
   const T* const sums = work.sums.get() + (phase * s.out_channels + o) * work.wide + row * pitch;
   const int64_t next = s.out_channels * work.wide;  // of the columns' phases
-  T* const out = conv.out + ((image * s.out_channels + o) * s.y.out + Y) * s.x.out;
+  const auto row_of = [&](int64_t n) { return ((n * s.out_channels + o) * s.y.out + Y) * s.x.out; };
+  T* const out = conv.out + row_of(image);
   const T* line = sums;
   if (s.stride == 2) {
     for (int64_t q = 0; q < pitch; q += kWidth) {
@@ -194,6 +196,9 @@ POLARITY_INLINE void write_row(const Convolution<T>& conv, int64_t image, int64_
   const int64_t reached = std::clamp<int64_t>(s.stride * pitch - s.x.padding, 0, s.x.out);
   std::copy_n(line + s.x.padding, reached, out);
   std::fill(out + reached, out + s.x.out, T(0));
+  if (conv.factor.values == nullptr) return;
+  const T* const factor = conv.factor.values + row_of(image % conv.factor.batch);
+  for (int64_t X = 0; X < s.x.out; ++X) out[X] *= factor[X];
 }
 
 // Rows first .. first + rows of an image's results.
@@ -268,20 +273,23 @@ int64_t rows_of_band(const Convolution<T>& conv) {
 }  // namespace
 
 template <typename T>
-void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape) {
+void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape,
+                     FewFactor<T> factor) {
   if (shape.images * shape.out_channels * shape.y.out * shape.x.out == 0) return;
   if (shape.channels * shape.y.in * shape.x.in == 0) {  // empty sums
     std::fill_n(out, shape.images * shape.out_channels * shape.y.out * shape.x.out, T(0));
     return;
   }
-  Convolution<T> conv{x, out, shape, {}};
+  Convolution<T> conv{x, out, shape, factor, {}};
   conv.weight = grouped(weight, shape, conv.columns());
   const int64_t rows = rows_of_band(conv), all = conv.last_row() + 1 - conv.first_row();
   const int64_t count = shape.images * ((all + rows - 1) / rows);
   parallel_for(count, 1, [&](int64_t begin, int64_t end) { bands(conv, rows, begin, end); });
 }
 
-template void convolve_to_few<float>(const float*, const float*, float*, const FewShape&);
-template void convolve_to_few<double>(const double*, const double*, double*, const FewShape&);
+template void convolve_to_few<float>(const float*, const float*, float*, const FewShape&,
+                                     FewFactor<float>);
+template void convolve_to_few<double>(const double*, const double*, double*, const FewShape&,
+                                      FewFactor<double>);
 
 }  // namespace polarity::cpu

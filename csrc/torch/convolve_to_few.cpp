@@ -1,7 +1,9 @@
 #include "../kernels/convolve_to_few.h"
 
+#include <optional>
 #include <vector>
 
+#include "../kernels/scale_tangents.h"
 #include "check.h"
 #include "fir_layout.h"
 
@@ -50,26 +52,50 @@ Operands prepare(const Tensor& x_in, const Tensor& weight, int64_t stride, const
            {x.size(leading + 2), size[1], weight.size(3), padding[1]}}};
 }
 
+// The factor of all samples [B, O, H', W'], of results [*, B, O, H', W'].
+std::optional<Tensor> factor_of(const Operands& ready, const std::optional<Tensor>& factor) {
+  if (!factor.has_value()) return factor;
+  const Tensor& out = ready.out;
+  check_same(ready.x, "x", *factor, "factor", "convolve_to_few");
+  bool matches = factor->dim() == 4;
+  for (int64_t i = 1; matches && i <= 4; ++i) matches = factor->size(-i) == out.size(-i);
+  STD_TORCH_CHECK(matches, "convolve_to_few: factor must be [B, O, H', W'], as the result [*, B, O,",
+                  " H', W'] ", shape_of(out), " is, got ", shape_of(*factor));
+  return dense(*factor);
+}
+
 Tensor convolve_to_few_cpu(const Tensor& x, const Tensor& weight, int64_t stride,
-                           const Pair& padding, const Pair& size) {
+                           const Pair& padding, const Pair& size,
+                           const std::optional<Tensor>& factor_in) {
   const Operands ready = prepare(x, weight, stride, padding, size);
+  const std::optional<Tensor> factor = factor_of(ready, factor_in);
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    cpu::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out),
-                            ready.shape);
+    cpu::convolve_to_few<T>(
+        input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out), ready.shape,
+        {factor.has_value() ? input<T>(*factor) : nullptr, ready.out.size(-4)});
   });
   return ready.out;
 }
 
 #ifdef POLARITY_WITH_CUDA
 Tensor convolve_to_few_cuda(const Tensor& x, const Tensor& weight, int64_t stride,
-                            const Pair& padding, const Pair& size) {
+                            const Pair& padding, const Pair& size,
+                            const std::optional<Tensor>& factor_in) {
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const Operands ready = prepare(x, weight, stride, padding, size);
+  const std::optional<Tensor> factor = factor_of(ready, factor_in);
+  void* const stream = current_cuda_stream(x.get_device_index());
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    cuda::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out),
-                             ready.shape, current_cuda_stream(x.get_device_index()));
+    T* const out = output<T>(ready.out);
+    cuda::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), out, ready.shape, stream);
+    if (factor.has_value()) {  // in a pass of its own
+      const int64_t batch = factor->size(0), size = batch == 0 ? 0 : factor->numel() / batch;
+      const int64_t probe = batch * size, probes = probe == 0 ? 0 : ready.out.numel() / probe;
+      cuda::scale_tangents<T>(out, input<T>(*factor), out,
+                              {probes, batch, size, probe, size, probe, size, size}, stream);
+    }
   });
   return ready.out;
 }

@@ -30,7 +30,8 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("modulate_cotangents(Tensor u, Tensor x, Tensor s) -> (Tensor, Tensor)");
   m.def("upfirdn2d(Tensor x, Tensor f, int[] up, int[] down, int[] padding) -> Tensor");
   m.def(
-      "convolve_to_few(Tensor x, Tensor weight, int stride, int[] padding, int[] size) -> Tensor");
+      "convolve_to_few(Tensor x, Tensor weight, int stride, int[] padding, int[] size, Tensor? "
+      "factor=None) -> Tensor");
   m.def(
       "winograd(Tensor x, Tensor weight, int kernel, int stride, int[] padding, int[] size, bool "
       "transposed, Tensor? bits=None, float low=0.0, float high=1.0) -> Tensor");

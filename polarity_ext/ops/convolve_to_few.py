@@ -12,7 +12,14 @@ from polarity_ext.ops.function import apply, differentiable
 
 
 @torch.library.register_fake("polarity::convolve_to_few")
-def _fake(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], size: Sequence[int]) -> Tensor:
+def _fake(
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: Sequence[int],
+    size: Sequence[int],
+    factor: Tensor | None = None,
+) -> Tensor:
     torch._check(
         x.dim() >= 4 and weight.dim() == 4 and weight.shape[0] == x.shape[-3],
         lambda: (
@@ -20,7 +27,19 @@ def _fake(x: Tensor, weight: Tensor, stride: int, padding: Sequence[int], size: 
             f"got x {list(x.shape)} and weight {list(weight.shape)}"
         ),
     )
-    return x.new_empty((*x.shape[:-3], weight.shape[1], *size))
+    out = x.new_empty((*x.shape[:-3], weight.shape[1], *size))
+    _check_factor(out, factor)
+    return out
+
+
+def _check_factor(out: Tensor, factor: Tensor | None) -> None:
+    torch._check(
+        factor is None or factor.shape == out.shape[-4:],
+        lambda: (
+            "convolve_to_few: factor must be [B, O, H', W'], as the result [*, B, O, H', W'] "
+            f"{list(out.shape)} is, got {list(factor.shape)}"  # type: ignore[union-attr]
+        ),
+    )
 
 
 for _device in ("cpu", "cuda"):
@@ -101,13 +120,14 @@ def convolve_to_few(
     size: Sequence[int],
     stride: int = 1,
     padding: Sequence[int] = (0, 0),
+    factor: Tensor | None = None,
 ) -> Tensor:
     """A transposed convolution of images to a few channels, such as the colours of a picture.
 
     A matrix product would leave most of a vector register empty, with 3 channels of 16; here neighbouring
     pixels share it. In float32 each sum is added up term by term, over channels and taps. A convolution with
     stride 1 is the transposed one by ``weight.flip(2, 3).transpose(0, 1)`` with padding k - 1 - p.
-    Differentiable in x and weight (backward, jvp, vmap).
+    Differentiable in x, weight and factor (backward, jvp, vmap).
 
     Args:
         x: images [*, N, C, H, W], contiguous or channels last (else copied), float32 or float64.
@@ -116,6 +136,8 @@ def convolve_to_few(
             fewer (output padding), zeros.
         stride: along both axes.
         padding: (y, x), as of the transposed convolution.
+        factor: [N, O, H', W'], by which results are multiplied, on a CPU before they are written: the
+            derivative of what follows.
 
     Returns:
         [*, N, O, H', W'], contiguous.
@@ -124,8 +146,12 @@ def convolve_to_few(
         RuntimeError: shapes, dtypes or devices do not match, or a size, stride or padding is out of range.
     """
     settings = stride, list(padding), list(size)
-    if x.dim() > 4 and differentiable(x, weight):
-        out: Tensor = apply(_ConvolveToFew, x.flatten(0, -4), weight, *settings).unflatten(0, x.shape[:-3])
+    if not differentiable(x, weight, factor):
+        out: Tensor = torch.ops.polarity.convolve_to_few(x, weight, *settings, factor)
+        return out
+    if x.dim() > 4:
+        out = apply(_ConvolveToFew, x.flatten(0, -4), weight, *settings).unflatten(0, x.shape[:-3])
     else:
         out = apply(_ConvolveToFew, x, weight, *settings)
-    return out
+    _check_factor(out, factor)
+    return out if factor is None else out * factor

@@ -55,6 +55,11 @@ class ArrayOps:
         y, derivative = arrays.activation(self._as_array(x), KINDS[kind], named)
         return self._as_tensor(y), self._as_tensor(derivative)
 
+    def convolve_to_few(self, x: Tensor, weight: Tensor, *settings: Any) -> Tensor:
+        *geometry, factor = settings if len(settings) == 4 else (*settings, None)
+        out = self._as_tensor(arrays.convolve_to_few(self._as_array(x), self._as_array(weight), *geometry))
+        return out if factor is None else out * factor  # arrays are given none
+
 
 NUMPY_OPS = ArrayOps(lambda tensor: tensor.numpy(), lambda array: torch.from_numpy(np.asarray(array)))
 TORCH_OPS = ArrayOps(lambda tensor: tensor, lambda tensor: tensor)

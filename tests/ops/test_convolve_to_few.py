@@ -66,6 +66,20 @@ def test_derivatives(
     check_jvp(function, x, weight)
 
 
+def test_derivatives_with_a_factor(device: str) -> None:
+    x = torch.randn(2, 3, 2, 3, 2, dtype=torch.float64, device=device)
+    weight = torch.randn(2, 3, 3, 2, dtype=torch.float64, device=device)
+    factor = torch.randn(3, 3, 5, 4, dtype=torch.float64, device=device)
+
+    def function(x: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
+        return polarity_ext.convolve_to_few(x, weight, size=(5, 4), stride=2, padding=(1, 0), factor=factor)
+
+    torch.testing.assert_close(function(x, weight, factor), function(x, weight, 1 + 0 * factor) * factor)
+    check_derivatives(function, x, weight, factor)
+    check_jvp(function, x, weight, factor)
+    check_vmap(function, [(x, weight, factor), tuple(t + 1 for t in (x, weight, factor))])
+
+
 def test_vmap(device: str) -> None:
     def function(x: Tensor, weight: Tensor) -> Tensor:
         return polarity_ext.convolve_to_few(x, weight, size=(7, 4), stride=2, padding=(1, 1))
@@ -98,3 +112,9 @@ def test_bad_arguments() -> None:
         run(x, weight, size=(4, 5), padding=(-1, 0))
     with pytest.raises(RuntimeError, match="x is Float and weight is Double"):
         run(x, weight.double(), size=(4, 5))
+    with pytest.raises(RuntimeError, match="x is Float and factor is Double"):
+        run(x, weight, size=(4, 5), factor=torch.ones(2, 2, 4, 5, dtype=torch.float64))
+    for device in ("cpu", "meta"):
+        for kernels in (weight, weight.clone().requires_grad_()):
+            with pytest.raises(RuntimeError, match=r"factor must be .* \[2, 2, 4, 5\] is, got \[2, 4, 5\]"):
+                run(x.to(device), kernels.to(device), size=(4, 5), factor=torch.ones(2, 4, 5, device=device))

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from polarity_ext.ops.layout import is_dense
-from polarity_sampling.jacobian.epilogue import rectified
+from polarity_sampling.jacobian.epilogue import scaled
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 
@@ -201,7 +201,7 @@ def _merged(plan: list[_Planned], exit_: int) -> list[_Planned]:
     for link, stage, reads, writes in plan:
         if merged and reads == merged[-1][3] and readers[reads[0]] == 1:
             _, first, given, _ = merged[-1]
-            both = rectified(first, stage)
+            both = scaled(first, stage)
             if both is not None:
                 merged[-1] = link, both, given, writes
                 continue

@@ -24,17 +24,28 @@ from tests.ops.cases.case import (
 )
 
 
-def reference(x: Tensor, weight: Tensor, stride: int, padding: list[int], size: list[int]) -> Tensor:
+def reference(
+    x: Tensor,
+    weight: Tensor,
+    stride: int,
+    padding: list[int],
+    size: list[int],
+    factor: Tensor | None = None,
+) -> Tensor:
     """The whole transposed convolution and what is wanted of it, in the dtype of x."""
     whole = F.conv_transpose2d(x.flatten(0, -4), weight, stride=stride)
     beyond = [n for p, w, wanted in zip(padding[::-1], whole.shape[:1:-1], size[::-1], strict=True)
               for n in (-p, wanted + p - w)]  # fmt: skip
-    return F.pad(whole, beyond).unflatten(0, x.shape[:-3])
+    out = F.pad(whole, beyond).unflatten(0, x.shape[:-3])
+    return out if factor is None else out * factor
 
 
 def of_terms(got: Outputs, expected: Outputs, x: Tensor, weight: Tensor, *settings: Any) -> float:
     """In eps of the sum of absolute values."""
-    unit = reference(x.double().abs(), weight.double().abs(), *settings)
+    *geometry, factor = settings if len(settings) == 4 else (*settings, None)
+    unit = reference(x.double().abs(), weight.double().abs(), *geometry)
+    if factor is not None:
+        unit = unit * factor.double().abs()
     return in_roundings(got[0], expected[0], unit)
 
 
@@ -48,16 +59,23 @@ def row(
     more: int = 0,
     dtype: torch.dtype = f32,
     x: Layout = channels_last,
+    factor: Layout | None = None,
     perf: bool = False,
 ) -> Case:
-    """``more``: rows and columns of the result behind those of the convolution (negative: fewer)."""
+    """``more``: rows and columns of the result behind those of the convolution (negative: fewer).
+
+    ``factor``: results are multiplied by one that lies so in memory.
+    """
     sizes = [(n - 1) * stride - 2 * p + k + more for n, p, k in zip(shape[-2:], padding, kernel, strict=True)]
     size = [max(0, n) for n in sizes]
 
     def make(g: torch.Generator) -> Inputs:
         given = x(torch.randn(images, inner, height, width, generator=g, dtype=dtype))
         weight = torch.randn(inner, channels, *kernel, generator=g, dtype=dtype)
-        return given.unflatten(0, leading), weight, stride, list(padding), size
+        arguments = given.unflatten(0, leading), weight, stride, list(padding), size
+        if factor is None:
+            return arguments
+        return *arguments, factor(torch.randn(leading[-1], channels, *size, generator=g, dtype=dtype))
 
     *leading, inner, height, width = shape
     images = math.prod(leading)
@@ -98,6 +116,15 @@ def rows() -> Iterator[Case]:
     yield row("storage offset", small, 4, x=offset)
     yield row("strided", small, 4, x=strided)
     yield row("expanded", small, 4, x=lambda x: x[:1].expand_as(x))
+    for dtype in (f32, f64):
+        yield row(f"scaled: probes {dtype}", (3, *small), 3, dtype=dtype, factor=as_is)
+        yield row(f"scaled: 3 x 3 {dtype}", small, 2, (3, 3), 1, dtype=dtype, factor=as_is)
+    yield row("scaled: 5 x 4 at stride 3, channels first", small, 2, (5, 4), 3, (2, 1), x=as_is, factor=as_is)
+    yield row("scaled: bands of rows", (2, 1, 130, 40, 36), 3, (3, 3), 1, factor=as_is)
+    yield row("scaled: more pixels than the convolution has", (3, *small), 3, more=9, factor=as_is)
+    yield row("scaled: strided factor", (3, *small), 3, factor=strided)
+    yield row("scaled: no probes", (0, *small), 3, factor=as_is)
+    yield row("scaled: no samples", (3, 0, 3, 4, 5), 3, factor=as_is)
     yield row("up to RGB: 64 x 64 x 32 x 32", (64, 64, 32, 32), 3, perf=True)
     yield row("up to grey: 64 x 64 x 14 x 14", (64, 64, 14, 14), 1, perf=True)
     yield row("3 x 3 to RGB: 16 x 64 x 64 x 64", (16, 64, 64, 64), 3, (3, 3), 1, perf=True)

@@ -291,10 +291,10 @@ class ToFew:
     padding: tuple[int, ...]
     size: tuple[int, ...]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Of images [N, C, H, W], or [L, B, C, H, W]."""
+    def __call__(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Of images [N, C, H, W], or [L, B, C, H, W]; times a factor [N or B, O, H', W']."""
         return polarity_ext.convolve_to_few(
-            x, self.weight, size=self.size, stride=self.stride, padding=self.padding
+            x, self.weight, size=self.size, stride=self.stride, padding=self.padding, factor=factor
         )
 
 
