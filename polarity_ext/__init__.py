@@ -12,6 +12,7 @@ _C = load_extension()
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.cholesky_qr import cholesky_qr  # noqa: E402
+from polarity_ext.ops.convolution_chain import ChainedConvolution, ConvolutionChain  # noqa: E402
 from polarity_ext.ops.convolve_to_few import convolve_to_few  # noqa: E402
 from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
 from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
@@ -37,6 +38,8 @@ from polarity_ext.ops.winograd import winograd, winograd_weight  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
+    "ChainedConvolution",
+    "ConvolutionChain",
     "activation",
     "build_info",
     "cholesky",

@@ -5,12 +5,11 @@
 
 #include "../kernels/scale_tangents.h"
 #include "check.h"
+#include "convolutions.h"
 #include "fir_layout.h"
 
 namespace polarity {
 namespace {
-
-using Pair = std::vector<int64_t>;  // y, x
 
 struct Operands {
   Tensor x, weight, out;
@@ -64,6 +63,8 @@ std::optional<Tensor> factor_of(const Operands& ready, const std::optional<Tenso
   return dense(*factor);
 }
 
+}  // namespace
+
 Tensor convolve_to_few_cpu(const Tensor& x, const Tensor& weight, int64_t stride,
                            const Pair& padding, const Pair& size,
                            const std::optional<Tensor>& factor_in) {
@@ -101,7 +102,6 @@ Tensor convolve_to_few_cuda(const Tensor& x, const Tensor& weight, int64_t strid
 }
 #endif
 
-}  // namespace
 }  // namespace polarity
 
 STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {

@@ -35,5 +35,8 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def(
       "winograd(Tensor x, Tensor weight, int kernel, int stride, int[] padding, int[] size, bool "
       "transposed, Tensor? bits=None, float low=0.0, float high=1.0) -> Tensor");
+  m.def(
+      "convolution_chain(Tensor x, Tensor[] weights, Tensor[] factors, int[] settings, float[] "
+      "slopes) -> Tensor");
   m.def("linear_tangents(Tensor t, Tensor weight, Tensor d, int precision) -> Tensor");
 }

@@ -6,11 +6,10 @@
 
 #include "../kernels/mask_tangents.h"
 #include "check.h"
+#include "convolutions.h"
 
 namespace polarity {
 namespace {
-
-using Pair = std::vector<int64_t>;  // y, x
 
 struct Plan {
   Tensor x, weight, out;  // images [*, H, W, C]
@@ -115,6 +114,8 @@ Tensor channels_second(const Tensor& images) {
   return torch::stable::transpose(torch::stable::transpose(images, -3, -1), -2, -1);
 }
 
+}  // namespace
+
 Tensor winograd_cpu(const Tensor& x, const Tensor& weight, int64_t kernel, int64_t stride,
                     const Pair& padding, const Pair& size, bool transposed,
                     const std::optional<Tensor>& bits, double low, double high) {
@@ -177,7 +178,6 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
 }
 #endif
 
-}  // namespace
 }  // namespace polarity
 
 STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {

@@ -3,13 +3,15 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
 from polarity_ext.ops.layout import is_dense
-from polarity_sampling.jacobian.epilogue import scaled
+from polarity_sampling.jacobian.epilogue import joined
+from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 
@@ -41,14 +43,16 @@ class Sum(Stage):
 class _Step:
     """One stage as the machine runs it."""
 
-    link: int | None
-    """Whose residual it needs; None for a `Sum`."""
+    links: tuple[int, ...]
+    """Whose residuals it needs."""
     apply: Callable[[Residual, Sequence[Tensor | None], bool], Sequence[Tensor]]
     """The stage's ``push`` or ``pull``."""
     shares: bool
     """What it returns may lie in the memory of what it was given."""
     reads: tuple[int | None, ...]
     writes: tuple[int, ...]
+    between: tuple[int, ...]
+    """Slots that it goes through in turn."""
     owned: bool
     """Nobody else needs the memory of the first operand."""
     frees: tuple[int, ...]
@@ -83,14 +87,15 @@ class Program:
             plan = _transpose(links, source, target, self._shapes)
             self._entry, self._exit = target, source
         else:
-            plan = [(i, link.stage, tuple(link.inputs), link.outputs) for i, link in enumerate(links)]
+            plan = [_Planned((i,), link.stage, link.inputs, link.outputs) for i, link in enumerate(links)]
             self._entry, self._exit = source, target
         plan = _merged(plan, self._exit)
         self._steps = self._schedule(plan)
         self.any_strides = self._takes_any_strides(plan)
         """Takes probes in any layout of memory."""
         self.bytes_per_probe = self._peak() * itemsize
-        self.largest = max(self._size(slot) for step in self._steps for slot in step.writes) * itemsize
+        written = [slot for step in self._steps for slot in (*step.between, *step.writes)]
+        self.largest = max(map(self._size, written)) * itemsize
         """Bytes of the largest tangent, for one probe."""
 
     def run(self, residuals: Sequence[Residual], probes: Tensor) -> Tensor:
@@ -107,7 +112,7 @@ class Program:
                     for i, t in enumerate(operands)
                 ]
                 owned = False
-            residual = () if step.link is None else residuals[step.link]
+            residual = residuals[step.links[0]] if len(step.links) == 1 else _together(residuals, step.links)
             results = step.apply(residual, operands, owned)
             del operands
             for slot, result in zip(step.writes, results, strict=True):
@@ -125,16 +130,17 @@ class Program:
 
     def _schedule(self, plan: "list[_Planned]") -> list[_Step]:
         last_use = {self._exit: len(plan)}
-        for i, (_, _, reads, _) in reversed(list(enumerate(plan))):
-            for slot in reads:
+        for i, planned in reversed(list(enumerate(plan))):
+            for slot in planned.reads:
                 if slot is not None:
                     last_use.setdefault(slot, i)
         memory: dict[int, set[int]] = {self._entry: {self._entry}}  # slot -> buffers it may lie in
         shared = {self._entry}
         steps = []
-        for i, (link, stage, reads, writes) in enumerate(plan):
+        for i, planned in enumerate(plan):
+            stage, reads, writes = planned.stage, planned.reads, planned.writes
             given = [slot for slot in reads if slot is not None]
-            backwards = self.transposed and link is not None
+            backwards = self.transposed and len(planned.links) > 0
             shares = stage.pull_shares if backwards else stage.push_shares
             sharing = set().union(*(memory[slot] for slot in given)) if shares else set()
             first = memory[given[0]]
@@ -160,19 +166,22 @@ class Program:
             for slot in frees:
                 memory.pop(slot, None)
             apply: Any = stage.pull if backwards else stage.push
-            steps.append(_Step(link, apply, shares, reads, writes, owned, frees, expands))
+            steps.append(
+                _Step(planned.links, apply, shares, reads, writes, planned.between, owned, frees, expands)
+            )
         return steps
 
     def _takes_any_strides(self, plan: "list[_Planned]") -> bool:
         """Whether all stages do that get the probes, or views of them."""
         views = {self._entry}
-        for _, stage, reads, writes in plan:
-            if views.isdisjoint(reads):
+        for planned in plan:
+            stage = planned.stage
+            if views.isdisjoint(planned.reads):
                 continue
             if not stage.any_strides:
                 return False
             if stage.pull_shares if self.transposed else stage.push_shares:
-                views.update(writes)
+                views.update(planned.writes)
         return True
 
     def _peak(self) -> int:
@@ -180,9 +189,11 @@ class Program:
         alive, peak = {self._entry}, 0
         for step in self._steps:
             given = [slot for slot in step.reads if slot is not None]
+            before = sum(self._size(slot) for slot in alive)
+            inside = max((self._size(a) + self._size(b) for a, b in pairwise(step.between)), default=0)
             alive.update(step.writes)
             temporary = 0 if step.owned else sum(self._size(slot) for slot in given)
-            peak = max(peak, sum(self._size(slot) for slot in alive) + temporary)
+            peak = max(peak, before + inside, sum(self._size(slot) for slot in alive) + temporary)
             alive.difference_update(step.frees)
         return max(peak, self._size(self._entry))
 
@@ -190,22 +201,41 @@ class Program:
         return math.prod(self._shapes[slot])
 
 
-_Planned = tuple[int | None, Stage, tuple[int | None, ...], tuple[int, ...]]
+@dataclass(frozen=True)
+class _Planned:
+    """A stage in one direction."""
+
+    links: tuple[int, ...]
+    """Whose residuals it needs; a `Sum` is none."""
+    stage: Stage
+    reads: tuple[int | None, ...]
+    writes: tuple[int, ...]
+    between: tuple[int, ...] = ()
+    """Slots of those that were joined; the last one is what it writes."""
+
+
+def _together(residuals: Sequence[Residual], links: tuple[int, ...]) -> Residual:
+    return tuple(part for link in links for part in residuals[link])
 
 
 def _merged(plan: list[_Planned], exit_: int) -> list[_Planned]:
     """Neighbours that run as one, in this direction; what the first one wrote is seen by nobody else."""
-    readers = Counter(slot for _, _, reads, _ in plan for slot in reads)
+    readers = Counter(slot for planned in plan for slot in planned.reads)
     readers[exit_] += 1
     merged: list[_Planned] = []
-    for link, stage, reads, writes in plan:
-        if merged and reads == merged[-1][3] and readers[reads[0]] == 1:
-            _, first, given, _ = merged[-1]
-            both = scaled(first, stage)
+    for second in plan:
+        if merged and second.reads == merged[-1].writes and readers[second.reads[0]] == 1:
+            first = merged[-1]
+            both = joined(first.stage, second.stage)
             if both is not None:
-                merged[-1] = link, both, given, writes
+                # A factor is multiplied by in place.
+                inner = first.between if first.between else first.writes
+                between = (*inner, *second.writes) if isinstance(second.stage, Convolution) else inner
+                merged[-1] = _Planned(
+                    (*first.links, *second.links), both, first.reads, second.writes, between
+                )
                 continue
-        merged.append((link, stage, reads, writes))
+        merged.append(second)
     return merged
 
 
@@ -221,7 +251,7 @@ def _transpose(
         found = parts[slot]
         if len(found) > 1:
             total = _new(shapes, slot)
-            plan.append((None, Sum(), tuple(found), (total,)))
+            plan.append(_Planned((), Sum(), tuple(found), (total,)))
             return total
         return found[0] if found else None
 
@@ -234,12 +264,12 @@ def _transpose(
             part = _new(shapes, slot)
             parts[slot].append(part)
             writes.append(part)
-        plan.append((i, link.stage, reads, tuple(writes)))
+        plan.append(_Planned((i,), link.stage, reads, tuple(writes)))
     final = collect(source)
     assert final is not None
     return [
-        (i, stage, reads, tuple(source if slot == final else slot for slot in writes))
-        for i, stage, reads, writes in plan
+        replace(planned, writes=tuple(source if slot == final else slot for slot in planned.writes))
+        for planned in plan
     ]
 
 

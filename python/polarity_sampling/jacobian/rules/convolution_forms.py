@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import polarity_ext
+from polarity_ext import ChainedConvolution
 from polarity_sampling.jacobian.rules.pointwise import COMPILED, FEW_CHANNELS
 
 aten = torch.ops.aten
@@ -211,13 +212,16 @@ class Winograd:
             return self.of_many(x)
         return self.few(x) if x.ndim == 4 else self.few(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def of_many(self, x: Tensor, bits: Tensor | None = None, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """However few they are; times the slopes of a rectifier, if its bits are given."""
+    def of_many(self, x: Tensor) -> Tensor:
+        """However few they are."""
+        return self.chained()(x, None)
+
+    def chained(self, slopes: tuple[float, float] = (0.0, 1.0)) -> ChainedConvolution:
+        """As one of several, with the rectifier behind it."""
         g = self.geometry
-        return polarity_ext.winograd(
-            x, self.weight, self.kernel, size=g.after, stride=g.stride[0], padding=g.padding,
-            transposed=g.transposed, bits=bits, low=low, high=high,
-        )  # fmt: skip
+        return ChainedConvolution(
+            self.weight, g.after, self.kernel, g.stride[0], g.padding, g.transposed, slopes
+        )
 
 
 def winograd(weight: Tensor, g: Geometry, tile: int = 4, few: Form | None = None) -> Winograd:
@@ -291,10 +295,14 @@ class ToFew:
     padding: tuple[int, ...]
     size: tuple[int, ...]
 
-    def __call__(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
-        """Of images [N, C, H, W], or [L, B, C, H, W]; times a factor [N or B, O, H', W']."""
-        return polarity_ext.convolve_to_few(
-            x, self.weight, size=self.size, stride=self.stride, padding=self.padding, factor=factor
+    def __call__(self, x: Tensor) -> Tensor:
+        """Of images [N, C, H, W], or [L, B, C, H, W]."""
+        return self.chained()(x, None)
+
+    def chained(self) -> ChainedConvolution:
+        """As one of several."""
+        return ChainedConvolution(
+            self.weight, self.size, stride=self.stride, padding=self.padding, to_few=True
         )
 
 

@@ -1,0 +1,37 @@
+// The convolutions by hand-written kernels, for whoever runs several of them.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace polarity {
+
+using Pair = std::vector<int64_t>;  // y, x
+
+torch::stable::Tensor winograd_cpu(const torch::stable::Tensor& x,
+                                   const torch::stable::Tensor& weight, int64_t kernel,
+                                   int64_t stride, const Pair& padding, const Pair& size,
+                                   bool transposed,
+                                   const std::optional<torch::stable::Tensor>& bits, double low,
+                                   double high);
+torch::stable::Tensor convolve_to_few_cpu(const torch::stable::Tensor& x,
+                                          const torch::stable::Tensor& weight, int64_t stride,
+                                          const Pair& padding, const Pair& size,
+                                          const std::optional<torch::stable::Tensor>& factor);
+#ifdef POLARITY_WITH_CUDA
+torch::stable::Tensor winograd_cuda(const torch::stable::Tensor& x,
+                                    const torch::stable::Tensor& weight, int64_t kernel,
+                                    int64_t stride, const Pair& padding, const Pair& size,
+                                    bool transposed,
+                                    const std::optional<torch::stable::Tensor>& bits, double low,
+                                    double high);
+torch::stable::Tensor convolve_to_few_cuda(const torch::stable::Tensor& x,
+                                           const torch::stable::Tensor& weight, int64_t stride,
+                                           const Pair& padding, const Pair& size,
+                                           const std::optional<torch::stable::Tensor>& factor);
+#endif
+
+}  // namespace polarity
