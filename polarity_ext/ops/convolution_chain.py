@@ -1,7 +1,7 @@
 """Convolutions one behind the other, in one call."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ _WITHOUT = torch.empty(0)
 
 
 class ChainedConvolution(NamedTuple):
-    """One of a chain: by `winograd`, or where it is to few channels by `convolve_to_few`, with its arguments."""
+    """One of a chain: by `winograd`, or by `convolve_to_few` with the arguments of that."""
 
     weight: Tensor
     size: tuple[int, ...]
@@ -73,23 +73,31 @@ class ConvolutionChain:
 
         Args:
             x: images [*, N, C, H, W], float32 or float64.
-            factors: behind each convolution: the bits of `winograd`, the factor of `convolve_to_few`, or None.
+            factors: behind each one the bits of `winograd`, the factor of `convolve_to_few`, or None.
 
         Returns:
             [*, N, O, H', W'], in the layout of the last convolution's results.
 
         Raises:
             RuntimeError: as `winograd` and `convolve_to_few`.
+            ValueError: there is not a factor, or None, for each convolution.
         """
+        if len(factors) != len(self._all):
+            raise ValueError(
+                f"ConvolutionChain: there are {len(factors)} factors for {len(self._all)} convolutions; "
+                "expected one for each, None where nothing is multiplied by"
+            )
         if differentiable(x, *self._weights, *factors):
             for convolution, factor in zip(self._all, factors, strict=True):
                 x = convolution(x, factor)
             return x
-        given = [_WITHOUT if factor is None else factor for factor in factors]
-        out: Tensor = torch.ops.polarity.convolution_chain(
-            x, self._weights, given, self._settings, self._slopes
-        )
+        out: Tensor = torch.ops.polarity.convolution_chain(*self.arguments(x, factors))
         return out
+
+    def arguments(self, x: Tensor, factors: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """Of the op itself."""
+        given = [_WITHOUT if factor is None else factor for factor in factors]
+        return x, self._weights, given, self._settings, self._slopes
 
 
 @torch.library.register_fake("polarity::convolution_chain")

@@ -1,7 +1,9 @@
 """Whether a module is still the one it was: what everything that is kept of modules hangs on."""
 
 import weakref
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -107,9 +109,7 @@ def _contents(module: nn.Module) -> tuple[Any, ...]:
         entries += [
             (name, _value(value)) for name, value in list(vars(part).items()) if not name.startswith("_")
         ]
-    with torch.no_grad():
-        entries += [_total(t) for t in tensors(module)]
-    return tuple(entries)
+    return (*entries, *_totals(list(tensors(module))))
 
 
 def _value(value: Any) -> Any:
@@ -121,15 +121,25 @@ def _value(value: Any) -> Any:
     if isinstance(value, FunctionType | BuiltinFunctionType):
         return id(value)
     if isinstance(value, Tensor):
-        return _total(value)
+        return _totals([value])[0]
     return value if isinstance(value, _PLAIN) else None
 
 
-def _total(tensor: Tensor) -> Any:
-    try:
-        return tensor.detach().sum().item()
-    except (RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
-        return None
+def _totals(all_tensors: list[Tensor]) -> list[Any]:
+    """Sums, fetched together: a GPU is waited for once."""
+    totals: list[Any] = [None] * len(all_tensors)
+    alike: defaultdict[tuple[torch.dtype, torch.device], list[tuple[int, Tensor]]] = defaultdict(list)
+    with torch.no_grad():
+        for i, tensor in enumerate(all_tensors):
+            with suppress(RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
+                total = tensor.sum()
+                alike[total.dtype, total.device].append((i, total))
+        for pairs in alike.values():
+            with suppress(RuntimeError, NotImplementedError):
+                found = torch.stack([total for _, total in pairs]).tolist()
+                for (i, _), total in zip(pairs, found, strict=True):
+                    totals[i] = total
+    return totals
 
 
 def _without(entries: tuple[Any, ...], left_out: frozenset[int]) -> tuple[Any, ...]:

@@ -36,6 +36,7 @@ SCHEMAS = (
     "winograd",
     "convolve_to_few",
 )
+COMPOSED = ("convolution_chain",)  # of kernels with schemas of their own
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")
     for op in OPS.values()
@@ -48,7 +49,7 @@ def has_kernel(name: str, key: str) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(f"polarity::{name}", key)
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("name", SCHEMAS + COMPOSED)
 def test_kernels_are_registered(name: str) -> None:
     assert has_kernel(name, "CPU")
     assert has_kernel(name, "Meta")

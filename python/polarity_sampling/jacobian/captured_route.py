@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from polarity_sampling.jacobian.stage import Residual
 # Bytes of the largest tangent on a CPU. glibc gives blocks from 32 MiB on back to the system after every use
 # and takes them page by page again, which costs up to a third of the time; smaller ones it keeps.
 CPU_BUFFER = 28 << 20
+_SHOWN = (32 << 20) - (64 << 10)
 # The part of the budget that what primal passes keep may take, beyond which they are run anew for each
 # product; and the part for rearranged weights, beyond which those stay as they are.
 KEPT = REARRANGED = 0.4
@@ -120,7 +122,10 @@ class CapturedRoute:
     ) -> None:
         twin = in_float64(generator) if primal == "float64" and z.dtype != torch.float64 else None
         self._cuda_graph = cuda_graph
-        self._buffer = CPU_BUFFER if z.device.type == "cpu" else memory
+        self._buffer = memory
+        if z.device.type == "cpu":
+            self._buffer = CPU_BUFFER
+            _keep_what_is_freed()
         found = footprint(generator, z, label)
         self._batch = z.shape[0]
         self._latents, self._samples = (z.shape[1], z.dtype), (found.dim_out, found.dtype)
@@ -210,6 +215,18 @@ class CapturedRoute:
         parts = -(-count // size)
         for i in range(parts):
             yield slice(i * count // parts, (i + 1) * count // parts)
+
+
+@cache
+def _keep_what_is_freed() -> None:
+    """Has glibc give back nothing that the next batch takes again.
+
+    It returns the free end of its heap once that is twice as large as the largest block that it has seen
+    come and go (mallopt(3), M_MMAP_THRESHOLD). Until a product has freed its largest tangent that is little,
+    and afterwards just about what a product frees: a batch later the same pages are taken again, one by one.
+    So it is shown a block of the most that it goes by.
+    """
+    torch.empty(_SHOWN, dtype=torch.uint8)
 
 
 def _same_stages(program: Lowered, double: Lowered) -> Lowered:
