@@ -58,7 +58,8 @@ std::optional<Tensor> factor_of(const Operands& ready, const std::optional<Tenso
   check_same(ready.x, "x", *factor, "factor", "convolve_to_few");
   bool matches = factor->dim() == 4;
   for (int64_t i = 1; matches && i <= 4; ++i) matches = factor->size(-i) == out.size(-i);
-  STD_TORCH_CHECK(matches, "convolve_to_few: factor must be [B, O, H', W'], as the result [*, B, O,",
+  STD_TORCH_CHECK(matches,
+                  "convolve_to_few: factor must be [B, O, H', W'], as the result [*, B, O,",
                   " H', W'] ", shape_of(out), " is, got ", shape_of(*factor));
   return dense(*factor);
 }
@@ -72,9 +73,9 @@ Tensor convolve_to_few_cpu(const Tensor& x, const Tensor& weight, int64_t stride
   const std::optional<Tensor> factor = factor_of(ready, factor_in);
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    cpu::convolve_to_few<T>(
-        input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out), ready.shape,
-        {factor.has_value() ? input<T>(*factor) : nullptr, ready.out.size(-4)});
+    cpu::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out),
+                            ready.shape,
+                            {factor.has_value() ? input<T>(*factor) : nullptr, ready.out.size(-4)});
   });
   return ready.out;
 }

@@ -18,8 +18,8 @@ _thread = _Thread()
 class no_derivatives:
     """Inside, ops of this thread take for granted that nobody asks for a derivative.
 
-    Behind a large kernel, which has emptied the caches, the questions of one op take 30 microseconds: a
-    program of many ops asks them once. Where the answer is yes, this changes nothing.
+    Behind a large kernel, which has emptied the caches, these questions take as long as a small op: a program
+    of many ops asks them once. Where the answer is yes, this changes nothing.
 
     Args:
         promise: False: ops ask again, within a block in which they would not.

@@ -135,7 +135,12 @@ def settle_prior(num_classes: int | None, prior: Sequence[float] | None) -> tupl
         return None
     if prior is None:
         return (1.0 / num_classes,) * num_classes
-    values = [float(p) for p in prior]
+    try:
+        values = [float(p) for p in prior]
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"class_prior is {prior!r}; expected {num_classes} numbers, the probability of each class"
+        ) from None
     total = math.fsum(values)
     if len(values) != num_classes or min(values) < 0.0 or not 0.0 < total < math.inf:
         raise ValueError(
