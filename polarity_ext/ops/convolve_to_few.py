@@ -28,18 +28,16 @@ def _fake(
         ),
     )
     out = x.new_empty((*x.shape[:-3], weight.shape[1], *size))
-    _check_factor(out, factor)
-    return out
+    return out if factor is None else _times(out, factor)
 
 
-def _check_factor(out: Tensor, factor: Tensor | None) -> None:
-    torch._check(
-        factor is None or factor.shape == out.shape[-4:],
-        lambda: (
+def _times(out: Tensor, factor: Tensor) -> Tensor:
+    if factor.shape != out.shape[-4:]:
+        raise RuntimeError(
             "convolve_to_few: factor must be [B, O, H', W'], as the result [*, B, O, H', W'] "
-            f"{list(out.shape)} is, got {list(factor.shape)}"  # type: ignore[union-attr]
-        ),
-    )
+            f"{list(out.shape)} is, got {list(factor.shape)}"
+        )
+    return out * factor
 
 
 for _device in ("cpu", "cuda"):
@@ -153,5 +151,4 @@ def convolve_to_few(
         out = apply(_ConvolveToFew, x.flatten(0, -4), weight, *settings).unflatten(0, x.shape[:-3])
     else:
         out = apply(_ConvolveToFew, x, weight, *settings)
-    _check_factor(out, factor)
-    return out if factor is None else out * factor
+    return out if factor is None else _times(out, factor)

@@ -155,7 +155,7 @@ def test_bad_class_prior(conditional: ps.Generator, prior: list[float]) -> None:
 
 @pytest.mark.parametrize("prior", ["abc", 3, [0.5, None, 0.5]], ids=str)
 def test_a_class_prior_that_is_no_numbers(conditional: ps.Generator, prior: object) -> None:
-    with pytest.raises(TypeError, match="class_prior is .*; expected 3 numbers"):
+    with pytest.raises(TypeError, match=r"class_prior is .*; expected 3 numbers"):
         ps.Bank.build(conditional, n=8, class_prior=prior, **SMALL)
 
 

@@ -101,6 +101,15 @@ def convolve_to_few():
 
 
 @case
+def convolve_to_few_scaled():
+    def run(x: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
+        settings = {"size": (11, 11), "stride": 2, "padding": (1, 1)}
+        return polarity_ext.convolve_to_few(x, weight, **settings, factor=factor)
+
+    return run, (torch.randn(3, 2, 5, 6, 6), torch.randn(5, 3, 3, 3), torch.randn(2, 3, 11, 11))
+
+
+@case
 def winograd():
     weight = polarity_ext.winograd_weight(torch.randn(8, 5, 3, 3))
     settings = {"size": (6, 6), "padding": (1, 1)}
