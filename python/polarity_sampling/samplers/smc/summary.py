@@ -1,12 +1,8 @@
-"""What a latent's sample looks like, in a few numbers: they tell a surrogate more than the latent does.
-
-A network stretches where its samples are busy, so the log-volume is a simpler function of the sample than of
-the latent, and one forward pass costs little beside the products of a log-volume.
-"""
+"""What a latent's forward pass shows, in a few numbers: they tell a surrogate more than the latent does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,14 +10,13 @@ from torch import Tensor
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.laws import Law
+from polarity_sampling.samplers.smc.slopes import Key, forward
 
-# Samples that the directions are found from, and how many directions are kept.
-SAMPLES, DIRECTIONS = 256, 64
-# Numbers of a sample that are looked at, evenly spread over it; a larger sample shows nothing new.
-ENTRIES = 1 << 14
-# A direction in which samples vary by less than this part of the leading one is rounding.
+# Latents that the directions are found from, and how many directions are kept.
+SAMPLES, DIRECTIONS = 512, 256
+# What differs between latents by less than this part of its size, or of the leading direction, is rounding.
 _NEGLIGIBLE = 1e-4
-# Samples in memory at a time; fixed, so that no guess depends on a budget.
+# Latents in memory at a time; fixed, so that no guess depends on a budget.
 _CHUNK = 64
 # A stream of its own, so that these latents are nobody's draws.
 _SEED = 0x5EED_5A3B
@@ -29,40 +24,62 @@ _SEED = 0x5EED_5A3B
 
 @dataclass(frozen=True)
 class Summary:
-    """Principal coordinates of samples, each with mean 0 and spread 1 under the law they were found from."""
+    """Principal coordinates of samples and slopes, of mean 0 and spread 1 under the law they are from."""
 
     generator: Generator
-    stride: int
-    mean: Tensor
-    """float32 [D / stride]."""
+    means: dict[Key, Tensor]
+    """float32 [E_i], of what is looked at."""
     directions: Tensor
-    """float32 [D / stride, m]."""
+    """float32 [E, m], E being the sum of the E_i."""
 
     @classmethod
     def of(cls, generator: Generator, law: Law) -> Summary:
-        """The directions in which samples of latents drawn from `law` vary most; SAMPLES forward passes."""
+        """The directions in which latents drawn from `law` differ most; SAMPLES forward passes and a chunk.
+
+        The samples and the slopes of every operator have equal shares in the variance.
+        """
         z = law.draw(_SEED, torch.arange(SAMPLES), generator.latent_dim)
         classes = generator.num_classes
         label = None if classes is None else torch.arange(SAMPLES) % classes
-        stride = -(-generator(z[:1], None if label is None else label[:1]).numel() // ENTRIES)
-        seen = torch.cat(list(_entries(generator, z, label, stride)))
-        mean = seen.mean(0)
-        centred = (seen - mean).double()
-        values, vectors = torch.linalg.eigh(centred @ centred.mT / SAMPLES)
+        parts = list(_in_chunks(generator, z, label))
+        turned = forward(generator, z[:_CHUNK].flip(0), None if label is None else label[:_CHUNK].flip(0))
+        means, scales, seen = {}, [torch.empty(0)], [torch.empty(SAMPLES, 0)]
+        for key, first in parts[0].items():
+            if not all(key in part for part in parts):
+                continue
+            block = torch.cat([part[key] for part in parts])
+            mean = block.mean(0)
+            spread = float((block - mean).square().sum(1).mean().sqrt())
+            varies = spread > _NEGLIGIBLE * float(block.square().sum(1).mean().sqrt())
+            # Weights that have by chance as many rows as a chunk do not turn with the latents.
+            if varies and torch.allclose(turned[key].flip(0), first, atol=1e-3 * spread):
+                means[key] = mean
+                scales.append(torch.full_like(mean, 1.0 / spread))
+                seen.append((block - mean) / spread)
+        differences = torch.cat(seen, 1).double()
+        values, vectors = torch.linalg.eigh(differences @ differences.mT / SAMPLES)
         kept = torch.arange(SAMPLES - 1, SAMPLES - 1 - DIRECTIONS, -1)
-        kept = kept[values[kept] > _NEGLIGIBLE**2 * values[-1]]
-        directions = centred.mT @ (vectors[:, kept] / (values[kept] * SAMPLES**0.5))
-        return cls(generator, stride, mean, directions.float())
+        kept = kept[(values[kept] > _NEGLIGIBLE**2 * values[-1]) & (values[kept] > 0.0)]
+        directions = differences.mT @ (vectors[:, kept] / (values[kept] * SAMPLES**0.5))
+        return cls(generator, means, torch.cat(scales)[:, None] * directions.float())
 
     def __call__(self, z: Tensor, label: Tensor | None) -> Tensor:
         """Latents [n, K] and their labels [n] -> float32 [n, m], on the CPU; a forward pass for each."""
-        parts = _entries(self.generator, z, label, self.stride)
-        return torch.cat([(part - self.mean) @ self.directions for part in parts])
+        parts = _in_chunks(self.generator, z, label, self.means)
+        return torch.cat([self._coordinates(part) for part in parts])
+
+    def _coordinates(self, part: dict[Key, Tensor]) -> Tensor:
+        n = len(next(iter(part.values())))
+        # Where a forward pass branches, what is missing counts as average.
+        seen = [
+            part[key] - mean if key in part else torch.zeros(n, len(mean)) for key, mean in self.means.items()
+        ]
+        return torch.cat([torch.empty(n, 0), *seen], 1) @ self.directions
 
 
-def _entries(generator: Generator, z: Tensor, label: Tensor | None, stride: int) -> Iterator[Tensor]:
-    """Some numbers of each sample, float32 [b, D / stride], in batches."""
+def _in_chunks(
+    generator: Generator, z: Tensor, label: Tensor | None, wanted: Container[Key] | None = None
+) -> Iterator[dict[Key, Tensor]]:
     for i in range(0, len(z), _CHUNK):
         rows = slice(i, i + _CHUNK)
-        samples = generator(z[rows], None if label is None else label[rows], batch_size=_CHUNK)
-        yield samples.reshape(len(samples), -1)[:, ::stride].float().cpu()
+        yield forward(generator, z[rows], None if label is None else label[rows], wanted)
