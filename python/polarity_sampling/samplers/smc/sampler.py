@@ -49,8 +49,9 @@ class SMCSampler:
         islands: groups of particles, a divisor of N, that are independent of each other apart from shared
             tuning, so that their agreement can be checked.
         surrogate: screen proposals by cheaper guesses: one that is learned on the way from latents and their
-            forward passes, and, where a third of all products or less suffice for one, a rough log-volume along
-            directions that latents share. The target is the same without; draws cost several times more.
+            forward passes, and, where a third of all products or less suffice for it, a rough log-volume
+            along directions that latents share. The target is the same without; draws cost several times
+            more.
         tol: wanted error of a log-volume, nats.
         memory: budget of the Jacobian products.
 
