@@ -18,6 +18,7 @@ from polarity_ext.ops.floored_log_sum import floored_log_sum  # noqa: E402
 from polarity_ext.ops.gaussian_product import gaussian_product  # noqa: E402
 from polarity_ext.ops.gram import gram  # noqa: E402
 from polarity_ext.ops.jacobi_singular_values import jacobi_singular_values  # noqa: E402
+from polarity_ext.ops.layer_gram import layer_gram  # noqa: E402
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mask_tangents import mask_tangents, mask_tangents_, rectify  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
@@ -51,6 +52,7 @@ __all__ = [
     "gram",
     "jacobi_singular_values",
     "kernel_table",
+    "layer_gram",
     "linear_tangents",
     "mask_tangents",
     "mask_tangents_",

@@ -69,6 +69,20 @@ POLARITY_INLINE void multiply_tile(const double* a, const double* c, int64_t dep
   }
 }
 
+// tiles += Y^T Y, the upper-triangular ones, by `depth` packed rows of `cols` columns.
+template <Isa isa>
+POLARITY_INLINE void multiply_upper_tiles(const double* packed, int64_t cols, int64_t depth,
+                                          double* tiles) {
+  double* tile = tiles;
+  for (int64_t column = 0; column * kGramTile < cols; ++column) {
+    const int64_t columns = std::min(kGramTile, cols - column * kGramTile);
+    for (int64_t row = 0; row <= column; ++row, tile += kGramTile * kGramTile) {
+      multiply_tile<isa>(packed + row * depth * kGramTile, packed + column * depth * kGramTile,
+                         depth, row < column ? kGramTile : columns, columns, row == column, tile);
+    }
+  }
+}
+
 // packed[tile][row][lane] = Y[first + row, tile * 32 + lane] as double. Lanes beyond the columns
 // keep what they held: they only reach cells of G's tiles that nobody reads.
 template <typename T>

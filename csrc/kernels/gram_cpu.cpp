@@ -66,19 +66,11 @@ POLARITY_INLINE void accumulate(const T* y, const GramShape& shape, int64_t firs
   if (has_few_columns(shape)) {
     return accumulate_few<isa>(y, shape, first, last, packed, depth, tiles);
   }
-  const int64_t edge = (shape.cols + kGramTile - 1) / kGramTile;
   std::fill_n(tiles, gram_tile_pairs(shape.cols) * kGramTile * kGramTile, 0.0);
   for (int64_t start = first; start < last; start += depth) {
     const int64_t rows = std::min(depth, last - start);
     pack(y, shape, start, rows, packed);
-    double* tile = tiles;
-    for (int64_t column = 0; column < edge; ++column) {
-      const int64_t columns = std::min(kGramTile, shape.cols - column * kGramTile);
-      for (int64_t row = 0; row <= column; ++row, tile += kGramTile * kGramTile) {
-        multiply_tile<isa>(packed + row * rows * kGramTile, packed + column * rows * kGramTile,
-                           rows, row < column ? kGramTile : columns, columns, row == column, tile);
-      }
-    }
+    multiply_upper_tiles<isa>(packed, shape.cols, rows, tiles);
   }
 }
 

@@ -14,6 +14,7 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("gaussian_product(Tensor y, int rows, int seed, int offset) -> Tensor");
   m.def("uniform_(Tensor(a!) out, int seed, int offset) -> ()");
   m.def("gram(Tensor y) -> Tensor");
+  m.def("layer_gram(Tensor x, Tensor weight, Tensor factor) -> (Tensor, Tensor)");
   m.def("normalize_tangents(Tensor t, Tensor xhat, Tensor r, bool center) -> Tensor");
   m.def("scale_tangents(Tensor t, Tensor d) -> Tensor");
   m.def("rectify(Tensor x, float slope) -> (Tensor, Tensor)");

@@ -23,6 +23,7 @@ constexpr KernelRow kKernels[] = {
     {"gaussian", "float32"},
     {"uniform", "float32 float64"},
     {"gram", "float32 float64"},
+    {"layer_gram", "float32 float64"},
     {"scale_tangents", "float32 float64"},
     {"rectify", "float32 float64"},
     {"mask_tangents", "float32 float64"},

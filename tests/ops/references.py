@@ -182,6 +182,15 @@ def mlp_tangents_ref(v: Tensor, weights: list[Tensor], factors: list[Tensor], ad
     return torch.einsum("bdk,lbd->lbk" if adjoint else "bdk,lbk->lbd", jacobian, probes)
 
 
+def layer_gram_ref(x: Tensor, weight: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Multiplied out in float64, and the product of the squared norms of what is not zero."""
+    x, weight, factor = x.double(), weight.double(), factor.double()
+    tangents = torch.einsum("bo,oi,lbi->lbo", factor, weight, x)
+    layer = factor[:, :, None] * weight * (x != 0).any(0)[:, None]
+    out = torch.einsum("lbo,mbo->blm", tangents, tangents)
+    return out, layer.square().sum((1, 2)) * x.square().sum((0, 2))
+
+
 def modulate_tangents_ref(tx: Tensor, x: Tensor, s: Tensor, ts: Tensor) -> Tensor:
     """In float64, by the product rule on [B, C, pixels]."""
     tx, x, s, ts = tx.double(), x.double(), s.double(), ts.double()

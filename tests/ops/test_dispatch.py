@@ -12,6 +12,7 @@ SCHEMAS = (
     "gaussian_",
     "uniform_",
     "gram",
+    "layer_gram",
     "scale_tangents",
     "scale_tangents_",
     "activation",

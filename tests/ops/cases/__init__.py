@@ -12,6 +12,7 @@ from tests.ops.cases.floored_log_sum import FLOORED_LOG_SUM
 from tests.ops.cases.gaussian_product import GAUSSIAN_PRODUCT
 from tests.ops.cases.gram import GRAM
 from tests.ops.cases.jacobi_singular_values import JACOBI_SINGULAR_VALUES
+from tests.ops.cases.layer_gram import LAYER_GRAM
 from tests.ops.cases.linear_tangents import LINEAR_TANGENTS
 from tests.ops.cases.mask_tangents import MASK_TANGENTS, MASK_TANGENTS_IN_PLACE, RECTIFY
 from tests.ops.cases.mlp_tangents import MLP_TANGENTS
@@ -36,6 +37,7 @@ OPS = {
         GAUSSIAN,
         UNIFORM,
         GRAM,
+        LAYER_GRAM,
         SCALE_TANGENTS,
         SCALE_TANGENTS_IN_PLACE,
         ACTIVATION,
