@@ -108,3 +108,38 @@ def test_work_is_counted_as_if_all_were_active():
         if isinstance(link.stage, Perceptron)
     )
     assert link.stage.flops >= 2 * 2 * (64 * 256 + 256 * 256 + 256 * 784)
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.LeakyReLU, nn.Tanh])
+@pytest.mark.parametrize("last", [True, False])
+def test_gram_matrices_without_the_last_layer(batch, activation, last, seed):
+    torch.manual_seed(seed)
+    module = nn.Sequential(*chain(6, 20, 30, 25, activation=activation, last=last), nn.Unflatten(1, (5, 5)))
+    z = torch.randn(batch, 6)
+    J = ps.jacobian(module.float(), z, primal="float64")
+    truth = oracle.dense_jacobian(ps.Generator(module), z.double())
+    for V in (torch.randn(6, 4, dtype=torch.float64), torch.randn(batch, 6, 4, dtype=torch.float64)):
+        gram, size = J.gram_in_float64(V)
+        torch.testing.assert_close(gram, (truth @ V).mT @ (truth @ V), atol=1e-12, rtol=1e-11)
+        assert bool((size >= (truth @ V).square().sum((1, 2)) * (1 - 1e-12)).all())
+    assert 0 < J.gram_share(4) < float("inf")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(*chain(6, 8, 9), nn.Linear(9, 9), nn.LayerNorm(9)).float().eval(),
+        nn.Sequential(nn.LayerNorm(6), *chain(6, 8, 9)).float().eval(),
+        Skip().eval(),
+    ],
+)
+def test_only_of_whole_perceptrons(module):
+    J = ps.jacobian(module, torch.randn(3, 6), primal="float64")
+    assert J.gram_in_float64(torch.eye(6, dtype=torch.float64)) is None
+    assert J.gram_share(6) == float("inf")
+
+
+def test_only_behind_a_forward_pass_in_float64():
+    J = ps.jacobian(chain(6, 8, 9).float(), torch.randn(3, 6))
+    assert J.gram_in_float64(torch.eye(6, dtype=torch.float64)) is None

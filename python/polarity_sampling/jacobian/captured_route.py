@@ -1,5 +1,6 @@
 """Products by captured programs: blocks of latents times chunks of probes."""
 
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from polarity_sampling.jacobian.compiled import NotCapturedError, compiled, in_f
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
+from polarity_sampling.jacobian.perceptron import Perceptron
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
@@ -167,6 +169,34 @@ class CapturedRoute:
     def push_in_float64(self, probes: Tensor) -> Tensor:
         """The same in float64 throughout, by the forward pass of ``primal="float64"``."""
         return self._apply("push", probes, self._samples[0], torch.float64, exact=True)
+
+    def gram_in_float64(self, probes: Tensor) -> tuple[Tensor, Tensor] | None:
+        """`polarity_ext.layer_gram`, so that what `push_in_float64` would return is not formed."""
+        parts = []
+        for block, perceptron, residual in self._perceptrons():
+            given = probes if probes.shape[1] == 1 else probes[:, block.rows]
+            with torch.no_grad(), no_derivatives():
+                parts.append(perceptron.gram(residual, [given]))
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        grams, sizes = zip(*parts, strict=True)
+        return torch.cat(grams), torch.cat(sizes)
+
+    def gram_share(self, probes: int) -> float:
+        """What that costs in parts of the usual way, for these latents; inf where there is no such way."""
+        shares = [
+            p.gram_share(residual, probes)
+            for _, p, residual in self._perceptrons()
+            if 8 * probes * p.widest_hidden <= self._for_tangents
+        ]
+        return max(shares, default=math.inf)
+
+    def _perceptrons(self) -> Iterator[tuple[_Block, Perceptron, Residual]]:
+        """Blocks that are perceptrons, in float64; on CUDA the last layer is formed in any case."""
+        for block in self.blocks:
+            perceptron = None if block.double is None else block.double.perceptron
+            if perceptron is not None and block.z.device.type == "cpu":
+                yield block, perceptron, block.parts(True, self._keeps)[1][0]
 
     def pull(self, probes: Tensor) -> Tensor:
         """Cotangents [L, B or 1, D] -> [L, B, K]."""

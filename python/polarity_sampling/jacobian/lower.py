@@ -13,7 +13,7 @@ from torch.fx import Node, map_arg
 
 from polarity_sampling.jacobian.capture import Capture
 from polarity_sampling.jacobian.fuse import fuse
-from polarity_sampling.jacobian.perceptron import gather_perceptrons
+from polarity_sampling.jacobian.perceptron import Perceptron, gather_perceptrons
 from polarity_sampling.jacobian.program import Link, Program
 from polarity_sampling.jacobian.rules import stage_of
 from polarity_sampling.jacobian.stage import Call, Residual
@@ -22,6 +22,10 @@ aten = torch.ops.aten
 
 # Weights and layouts may be rearranged, so that a view is not always possible.
 _REARRANGED = {aten.view.default: aten.reshape.default, aten._unsafe_view.default: aten.reshape.default}
+
+
+# They leave every number what it is.
+_PLACES = {"aten.view", "aten._unsafe_view", "aten.unsqueeze", "aten.permute", "aten.clone"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,20 @@ class Lowered:
     def pull_bytes(self) -> int:
         """Of those for ``pull``, besides."""
         return sum(link.stage.pull_bytes for link in self.links)
+
+    @property
+    def perceptron(self) -> Perceptron | None:
+        """The stage that makes up the whole program, but for where samples have their numbers."""
+        if not self.links:
+            return None
+        first, *others = self.links
+        slot = first.outputs[0]
+        for link in others:
+            if link.inputs != (slot,) or not _PLACES.issuperset(link.ops):
+                return None
+            slot = link.outputs[0]
+        whole = first.inputs == self.ends[:1] and slot == self.ends[1]
+        return first.stage if whole and isinstance(first.stage, Perceptron) else None
 
     def primal(self, *inputs: Tensor) -> tuple[Tensor, list[Residual]]:
         """Samples [B, D], and what every link needs of this batch."""

@@ -1,5 +1,6 @@
 """J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
 
+import math
 import threading
 import warnings
 import weakref
@@ -169,6 +170,32 @@ class JacobianOperator:
         captured = self._captured()
         assert captured is not None
         return captured.push_in_float64(probes).permute(1, 2, 0)
+
+    @in_full_precision
+    @torch.inference_mode(False)
+    def gram_in_float64(self, tangents: Tensor) -> tuple[Tensor, Tensor] | None:
+        """``(J V)^T (J V)`` [B, L, L] in float64 throughout, without J V, for V as of `in_float64`.
+
+        The generator is a perceptron on a CPU, and behind its last hidden layer all that counts is the Gram
+        matrix of the columns of its last layer that are in use (`polarity_ext.layer_gram`).
+
+        Returns:
+            None for other generators. The Gram matrices, and what their rounding is relative to, [B].
+        """
+        captured = self._captured()
+        if captured is None:
+            return None
+        batch, _, dim_in = self.shape
+        probes = _probes("V", tangents, batch, dim_in, "K", self.z, torch.float64)
+        return captured.gram_in_float64(probes)
+
+    def gram_share(self, probes: int) -> float:
+        """What `gram_in_float64` of so many probes costs in parts of their products and `polarity_ext.gram`.
+
+        Roughly, at these latents; inf where it gives None.
+        """
+        captured = self._captured()
+        return math.inf if captured is None else captured.gram_share(probes)
 
     def to_dense(self) -> Tensor:
         """J itself, [B, D, K] (K products)."""

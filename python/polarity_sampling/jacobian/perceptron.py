@@ -4,6 +4,7 @@ The derivative of a ReLU is exactly zero for half of the units of a layer and mo
 need only some rows of one matrix, and of the next one only the columns that these feed.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,6 +33,7 @@ class Perceptron(Stage):
         self._pull = [matrix.mT.contiguous() for matrix in matrices]
         self.push_bytes = self.pull_bytes = sum(matrix.nbytes for matrix in matrices)
         self.flops = sum(link.stage.flops for link in links)
+        self.widest_hidden = max(matrix.shape[1] for matrix in matrices[:-1])
         self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
 
     def join(self, residuals: Sequence[Residual]) -> Residual:
@@ -49,6 +51,28 @@ class Perceptron(Stage):
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         return (polarity_ext.mlp_tangents(_shared(tangents[0]), self._push, residual),)
+
+    def gram(self, residual: Residual, tangents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What `polarity_ext.layer_gram` gives of all that `push` would return, which is not formed."""
+        *inner, last = self._push
+        *factors, scale = residual
+        hidden = polarity_ext.mlp_tangents(_shared(tangents[0]), inner, factors)
+        return polarity_ext.layer_gram(hidden, last, scale)
+
+    def gram_share(self, residual: Residual, probes: int) -> float:
+        """Time of `gram` in float64 in parts of that of a Gram matrix of `push` in float32, roughly.
+
+        By multiplications, of which float64 has half as many in a vector. At the samples of the residual.
+        """
+        if self.widest_hidden > 2 * self._push[-1].shape[0]:
+            return math.inf  # what it keeps would outgrow what is spared
+        active = [(factor != 0).sum(1).double() for factor in residual]
+        before = [active[0].new_zeros(()), *active]  # products with the first matrix serve all samples
+        inner = sum((a * b).mean() for a, b in zip(before[:-2], active[:-1], strict=True)) * probes
+        last, outputs = active[-2], active[-1]
+        behind = outputs * last * (last + 1) / 2 + last * probes * (last + probes / 2)
+        formed = outputs * last * probes + outputs * probes * (probes + 1)
+        return float((2 * inner + 2 * behind.mean()) / (inner + formed.mean()))
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents

@@ -40,6 +40,8 @@ ROUNDING_PROBES = 8
 SAFETY = 2.0
 # Latents calibrated together.
 _BATCH = 16
+# Part of the usual multiplications that others may take instead of them.
+WORTH_SPARING = 0.8
 # What is assumed of a module that cannot run in float64: the coarsest error a float32 network shows.
 ASSUMED_ROUNDING = 1e-5
 
@@ -92,6 +94,8 @@ class Rounding:
     """Measured against float64, or assumed because the module does not run in it."""
     primal: Primal
     """Whose forward pass decided on the activations."""
+    spares_layer: bool = False
+    """Gram matrices are cheaper without the last layer's products, and then in float64."""
 
     @property
     def probes(self) -> int:
@@ -161,7 +165,8 @@ def _measure(
     )
     scale = EPS64 / EPS32 if dtype == torch.float64 else 1.0
     eta = SAFETY * spectral
-    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal)
+    spares = dtype == torch.float32 and operator.gram_share(input_basis(single, z).shape[-1]) < WORTH_SPARING
+    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal, spares)
 
 
 def _settles(generator: Generator, z: Tensor, label: Tensor | None, memory: str | int) -> bool:

@@ -99,7 +99,8 @@ def log_volume(
     certified Krylov iteration took fewer products on those; a latent that it does not bring to `tol` within
     n products is done exactly. The forward pass runs in float64, which decides on which side of its kink an
     activation is, and a random product in float64 checks the rounding of every latent. Latents whose
-    rounding exceeds `tol` are done again in float64.
+    rounding exceeds `tol` are done again in float64. Exact products of a perceptron with few active units
+    are all in float64 (on a CPU), because there that is also the fastest way.
 
     What a latent gets depends on the generator and the arguments, never on the other latents of the call.
 

@@ -29,6 +29,7 @@ from polarity_sampling.volume.spectrum import (
     bracketed_spectrum,
     noise_floor,
     spectrum_of_gram,
+    spectrum_of_layer_gram,
     svd_spectrum,
 )
 from polarity_sampling.volume.svd import svd
@@ -155,6 +156,9 @@ def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -
     """The planned route, with the rounding bound of every latent checked against float64 products."""
     rounding = settings.rounding
     latents = Jacobians.at(settings.generator, z, label, settings.memory, rounding.primal)
+    if settings.route == "exact" and rounding.spares_layer:
+        found = _without_last_layer(settings, latents, input_basis(settings.generator, z.double()))
+        return found, z.new_zeros(z.shape[0], dtype=torch.bool)
     basis = input_basis(settings.generator, z)
     checks = rounding.probes if z.dtype != torch.float64 and rounding.verified else 0
     if settings.certificate == "estimate" and rounding.primal == "float64":
@@ -208,6 +212,14 @@ def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
         working = latents @ probes if count else latents.operator.z.new_zeros(())
     spectrum = spectrum_of_gram(matrix, settings.rounding.eta, latents.dtype)
     return _found(spectrum, settings.top_k, products + count), working
+
+
+def _without_last_layer(settings: Settings, latents: Jacobians, basis: Tensor) -> _Found:
+    """All products, but those of the last layer; in float64, so that there is nothing to check."""
+    found = latents.operator.gram_in_float64(basis)
+    assert found is not None
+    spectrum = spectrum_of_layer_gram(*found, settings.rounding.eta64)
+    return _found(spectrum, settings.top_k, basis.shape[-1])
 
 
 def _found(spectrum: Spectrum, top_k: int, products: int) -> _Found:

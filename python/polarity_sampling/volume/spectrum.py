@@ -74,6 +74,18 @@ def spectrum_of_gram(gram: Tensor, eta: float, dtype: torch.dtype) -> Spectrum:
     return Spectrum.of(squares.sqrt(), delta.expand_as(squares), size, eta, dtype)
 
 
+def spectrum_of_layer_gram(gram: Tensor, size: Tensor, eta: float) -> Spectrum:
+    """From J^T J [B, n, n] and its size [B] as of `polarity_ext.layer_gram`; eta in units of sigma_1.
+
+    Sums round in proportion to the size, which is that of the factors of J and no less than sigma_1^2.
+    """
+    squares = dense.eigenvalues(gram).clamp(min=0.0)
+    largest = squares[:, 0].sqrt()
+    delta = rounding_unit(gram.shape[1]) * size
+    floor = torch.maximum(2.0 * eta * largest, 2.0 * delta.sqrt()).clamp(max=1e-5 * largest)
+    return Spectrum(squares.sqrt(), floor, eta * largest, delta[:, None].expand_as(squares))
+
+
 def bracketed_spectrum(found: SingularValues, size: int, eta: float, dtype: torch.dtype) -> Spectrum:
     """From brackets that some route found among `size` directions; eta in units of sigma_1."""
     squares = found.values.square()
