@@ -47,7 +47,8 @@ class ConvolutionChain:
 
     The same as one call for each of them, without what lies between: behind a large kernel, which has
     emptied the caches, the way through Python and torch's dispatcher to the next one takes as long as a small
-    kernel. Differentiable as the ops that it is made of.
+    kernel. On a CPU no more images go through the chain at a time than stay in the caches between two
+    convolutions. Differentiable as the ops that it is made of.
 
     Args:
         convolutions: in order.

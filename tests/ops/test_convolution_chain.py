@@ -62,6 +62,36 @@ def test_the_bits_of_one_call_for_each(
     assert found.is_contiguous()
 
 
+@pytest.mark.parametrize("ends", [2, 3], ids=["to-many", "to-few"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_more_images_than_caches_hold(dtype: torch.dtype, ends: int) -> None:
+    """They go through the chain in parts."""
+    up = polarity_ext.winograd_weight(torch.randn(3, 64, 4, 4, dtype=dtype), 2, True)
+    across = polarity_ext.winograd_weight(torch.randn(32, 64, 3, 3, dtype=dtype))
+    few = torch.randn(32, 2, 3, 3, dtype=dtype)
+    steps = [
+        ChainedConvolution(up, (24, 24), 4, 2, (1, 1), True, (0.2, 1.0)),
+        ChainedConvolution(across, (24, 24), 3, 1, (1, 1)),
+        ChainedConvolution(few, (26, 24), padding=(0, 1), to_few=True),
+    ][:ends]
+    bits = torch.randint(0, 256, (2, 64 * 24 * 24 // 8), dtype=torch.uint8)
+    factor = torch.randn(2, 2, 26, 24, dtype=dtype)
+    given = [bits, None, factor][:ends]
+    x = torch.randn(31, 2, 3, 12, 12, dtype=dtype)  # 9 MB of float32 behind the first
+    expected = x
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.no_grad(), poisoned_memory():
+            found = ConvolutionChain(steps)(x, given)
+            for step, one in zip(steps, given, strict=True):
+                expected = step(expected, one)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride()
+
+
 def test_derivatives(device: str) -> None:
     steps, given = convolutions(torch.float64, device), factors(torch.float64, device)
     chain = ConvolutionChain(steps)
