@@ -132,7 +132,8 @@ class CapturedRoute:
         self._batch = z.shape[0]
         self._latents, self._samples = (z.shape[1], z.dtype), (found.dim_out, found.dtype)
         pairs = min(memory // found.bytes_per_tangent, self._buffer // found.widest)
-        size = 1 << max(1, pairs // PROBES).bit_length() - 1
+        probes = min(PROBES, z.shape[1] + 1)  # all, and one for a check
+        size = 1 << max(1, pairs // probes).bit_length() - 1
         self.blocks: list[_Block] = []
         start, lean = 0, 0  # without rearranged weights: 1 in float64, which multiplies least; 2 at all
         while start < z.shape[0]:

@@ -24,11 +24,14 @@ Form = Callable[[Tensor], Tensor]
 
 # Winograd's filtering: so many times fewer multiplications (in float64 the library is slow), so many channels
 # on both sides, and so many tiles of all images that they fill the registers for which its weight is read.
-# Larger tiles where they save so much more.
 _SAVED = {torch.float32: 1.5, torch.float64: 1.0}
 _CHANNELS = 32
 _TILES = {torch.float32: 12, torch.float64: 8}
-_LARGER_SAVES = {torch.float32: 1.1, torch.float64: 1.5}
+# Larger tiles where they save so much more. In float64 images are few, and a weight that does not stay in the
+# caches takes the time that it is read in.
+_LARGER_SAVES = 1.1
+_READING_SAVES = 1.5
+_CACHED_BYTES = 5 << 20
 _TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
 # Of output channels, at most: as pixels are mapped one by one, and in larger kernels.
 _FEW_OF_PIXELS = 8
@@ -113,9 +116,7 @@ def _filters_alike(weight: Tensor, g: Geometry) -> bool:
 def form_bytes(weight: Tensor, g: Geometry) -> int:
     """Of the weight as `best_form` rearranges it, or a little more."""
     tile = winograd_tile(weight, g) if _plain(weight, g) else None
-    return (
-        weight.nbytes if tile is None else weight.nbytes * (tile * g.stride[0]) ** 2 // weight.shape[2] ** 2
-    )
+    return weight.nbytes if tile is None else _bytes(weight, g, tile)
 
 
 def fast_layout(t: Tensor) -> Tensor:
@@ -148,15 +149,19 @@ def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
     small = g.before if g.transposed else g.after
     if not known or small == (1, 1) or min(weight.shape[:2]) < _CHANNELS or weight.dtype not in COMPILED:
         return None
-    if weight.dtype == torch.float64:  # weights of larger tiles would take many times the memory
-        known = tuple(tile for tile in known if tile <= 5)
     weight, g = turned(weight, g)
-    best, wanted = None, _SAVED[weight.dtype]
+    best, most = None, 0.0
     for tile in known:
         saved = _saved(weight, g, tile)
-        if saved >= wanted:
-            best, wanted = tile, saved * _LARGER_SAVES[weight.dtype]
+        reading = weight.dtype == torch.float64 and _bytes(weight, g, tile) > _CACHED_BYTES
+        if saved >= max(_SAVED[weight.dtype], most * (_READING_SAVES if reading else _LARGER_SAVES)):
+            best, most = tile, saved
     return best
+
+
+def _bytes(weight: Tensor, g: Geometry, tile: int) -> int:
+    """Of the weight as `winograd` takes it."""
+    return weight.nbytes * (tile * g.stride[0]) ** 2 // weight.shape[2] ** 2
 
 
 def turned(weight: Tensor, g: Geometry) -> tuple[Tensor, Geometry]:
