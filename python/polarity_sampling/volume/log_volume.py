@@ -117,8 +117,8 @@ def log_volume(
         tol_mode: "absolute": for every latent |value - truth| <= error, a bound. "relative", for "auto" only:
             there is one c for all latents with |value - truth - c| <= error, so that log-volumes of two
             latents differ by what they should up to the sum of their errors; sampling weights feel nothing
-            else. A fixed number of products does it, found out on 128 calibration latents (n products each,
-            once), and the error is the range of errors on 100 of those, widened by half, plus rounding: an
+            else. A fixed number of products does it, found out on 228 calibration latents (n products each,
+            once), and the error is the range of errors on 200 of those, widened by half, plus rounding: an
             estimate, for latents like draws of the base law. A latent that looks unlike them is done exactly.
         primal: precision of the forward pass (see `jacobian`); the float64 check needs one in float64 anyway.
             "float64": ValueError where the generator cannot be captured or does not run in it. "working":

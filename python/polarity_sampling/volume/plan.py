@@ -51,7 +51,7 @@ _NEGLIGIBLE = 0.1
 # Latents for a relative tolerance: the first give the shared directions, the others the errors. A fresh
 # latent's error falls outside the range of n others with probability 2 / (n + 1), whatever their law.
 BASIS_LATENTS = 28
-SCORED_LATENTS = 100
+SCORED_LATENTS = 200
 COVERAGE = 1.0 - 2.0 / (SCORED_LATENTS + 1)
 # The range is widened by this factor nevertheless.
 WIDENED = 1.5
