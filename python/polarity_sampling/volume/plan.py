@@ -38,10 +38,10 @@ ADAPTIVE_LATENTS = 16
 TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
 ITERATED = 0.8
-# Parts of the exact route's products that others may take. With a certificate for every latent (the adjoint,
-# narrow blocks, residuals) a product costs up to five times as much as there, a third more in a large
-# network; see benchmarks/volume/results/speed.csv.
-WORTH_ITERATING = 0.4
+# Parts of the exact route's cost that others may take, their narrow blocks counted (`_narrow`). With a
+# certificate for every latent (the adjoint, residuals) a product costs up to five times as much as there,
+# little more in a large network; see benchmarks/volume/results/speed.csv.
+WORTH_ITERATING = 0.45
 WORTH_FIXED = 0.75
 # Directions of a Krylov space of fixed length for each singular value. With fewer, or from a narrower block
 # than four, errors of some latents are far above those of most, and the range of the scored ones is no guide.
@@ -103,22 +103,22 @@ def shared_directions(generator: Generator, count: int, memory: str | int) -> Te
 
 
 def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
-    """Adaptive Krylov from a random or a shared start, or exact: whichever took the fewest products."""
+    """Adaptive Krylov from a random or a shared start, or exact: whichever cost least."""
     size = directions(generator)
     trial = slice(ADAPTIVE_LATENTS // 2, ADAPTIVE_LATENTS)
     factors, basis = _operators(generator, trial, memory)
     # In the generator's precision, so that its rounding is in the trial as well.
     factors = factors.to(generator.dtype)
-    best, fewest = EXACT, WORTH_ITERATING * size
+    best, least = EXACT, WORTH_ITERATING * size
     trials: list[tuple[Tensor | None, int]] = [(None, width) for width in TRIED_BLOCKS]
     trials += [(shared_directions(generator, width, memory), width) for width in TRIED_BLOCKS]
     for start, block in trials:
         first = None if start is None else in_coordinates(start, basis)
         found = block_krylov(factors, top_k, tol=ITERATED * tol, max_products=size, start=first, block=block)
         slow = found.status == Status.SLOW_SPECTRUM
-        mean = float((found.products + size * slow).double().mean())
-        if mean < fewest:
-            best, fewest = Plan("krylov", start, block), mean
+        cost = _narrow(block) * float((found.products + size * slow).double().mean())
+        if cost < least:
+            best, least = Plan("krylov", start, block), cost
     return best
 
 
@@ -176,9 +176,18 @@ def _widths(top_k: int) -> list[int]:
     return widths
 
 
-def _cost(width: int, steps: int) -> int:
-    """In products of many columns: a few columns at a time take about as long as one more does among many."""
-    return (2 * steps - 1) * (width + 1)
+def _cost(width: int, steps: int) -> float:
+    """In products of many columns."""
+    return (2 * steps - 1) * width * _narrow(width)
+
+
+def _narrow(width: int) -> float:
+    """Times as long as among many columns one takes among `width`: so many take as long as one more there.
+
+    1.6 for two columns and 1.1 for eight of J and J^T of a StyleGAN2 generator, where reading the weights
+    is what takes the time of one.
+    """
+    return (width + 1) / width
 
 
 def _operators(generator: Generator, rows: slice, memory: str | int) -> tuple[Tensor, Tensor]:
