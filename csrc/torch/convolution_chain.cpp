@@ -36,8 +36,7 @@ struct Chain {
                     " slopes; expected one factor, 8 settings and 2 slopes for each weight");
   }
 
-  template <class Winograd, class Few>
-  Tensor run(const Tensor& x, Winograd winograd, Few convolve_to_few) const {
+  Tensor run(const Tensor& x, Winograd* winograd, ConvolveToFew* convolve_to_few) const {
     Tensor images = x;
     for (size_t i = 0; i < count(); ++i) {
       const int64_t* const s = setting(i);

@@ -11,27 +11,22 @@ namespace polarity {
 
 using Pair = std::vector<int64_t>;  // y, x
 
-torch::stable::Tensor winograd_cpu(const torch::stable::Tensor& x,
-                                   const torch::stable::Tensor& weight, int64_t kernel,
-                                   int64_t stride, const Pair& padding, const Pair& size,
-                                   bool transposed,
-                                   const std::optional<torch::stable::Tensor>& bits, double low,
-                                   double high);
-torch::stable::Tensor convolve_to_few_cpu(const torch::stable::Tensor& x,
-                                          const torch::stable::Tensor& weight, int64_t stride,
-                                          const Pair& padding, const Pair& size,
-                                          const std::optional<torch::stable::Tensor>& factor);
+using Winograd = torch::stable::Tensor(const torch::stable::Tensor& x,
+                                       const torch::stable::Tensor& weight, int64_t kernel,
+                                       int64_t stride, const Pair& padding, const Pair& size,
+                                       bool transposed,
+                                       const std::optional<torch::stable::Tensor>& bits, double low,
+                                       double high);
+using ConvolveToFew = torch::stable::Tensor(const torch::stable::Tensor& x,
+                                            const torch::stable::Tensor& weight, int64_t stride,
+                                            const Pair& padding, const Pair& size,
+                                            const std::optional<torch::stable::Tensor>& factor);
+
+Winograd winograd_cpu;
+ConvolveToFew convolve_to_few_cpu;
 #ifdef POLARITY_WITH_CUDA
-torch::stable::Tensor winograd_cuda(const torch::stable::Tensor& x,
-                                    const torch::stable::Tensor& weight, int64_t kernel,
-                                    int64_t stride, const Pair& padding, const Pair& size,
-                                    bool transposed,
-                                    const std::optional<torch::stable::Tensor>& bits, double low,
-                                    double high);
-torch::stable::Tensor convolve_to_few_cuda(const torch::stable::Tensor& x,
-                                           const torch::stable::Tensor& weight, int64_t stride,
-                                           const Pair& padding, const Pair& size,
-                                           const std::optional<torch::stable::Tensor>& factor);
+Winograd winograd_cuda;
+ConvolveToFew convolve_to_few_cuda;
 #endif
 
 }  // namespace polarity

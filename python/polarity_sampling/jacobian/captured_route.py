@@ -21,7 +21,7 @@ from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
 
 # Bytes of the largest tangent on a CPU. glibc gives blocks from 32 MiB on back to the system after every use
-# and takes them page by page again, which costs up to a third of the time; smaller ones it keeps.
+# and takes them page by page again; smaller ones it keeps.
 CPU_BUFFER = 28 << 20
 _SHOWN = (32 << 20) - (64 << 10)
 # The part of the budget that what primal passes keep may take, beyond which they are run anew for each
