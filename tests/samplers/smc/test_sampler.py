@@ -127,9 +127,13 @@ def test_a_stream_resumes(tmp_path, label, seed):
         assert torch.equal(part.latents, expected.latents)
         assert torch.equal(part.labels, expected.labels)
         assert part.diagnostics.evaluations == expected.diagnostics.evaluations
-    other = ps.SMCSampler(cylinders(), 0.6, None, particles=64, surrogate=False)
-    with pytest.raises(SamplingError, match="another run"):
-        next(other.stream(40, seed, label, checkpoint=path))
+    for rho, tol, why in (
+        (0.6, 1e-2, r"rho=0.5 there, 0.6 here"),
+        (0.5, 1e-3, r"tol=0.01 there, 0.001 here"),
+    ):
+        other = ps.SMCSampler(cylinders(), rho, None, particles=64, surrogate=False, tol=tol)
+        with pytest.raises(SamplingError, match=rf"another run \({why}\)"):
+            next(other.stream(40, seed, label, checkpoint=path))
 
 
 def test_interrupted_on_the_ladder(tmp_path, seed):

@@ -19,7 +19,7 @@ from polarity_sampling.errors import SamplingError
 from polarity_sampling.samplers.smc.state import Points, Rung, State, Stream
 from polarity_sampling.samplers.smc.surrogate import Surrogate
 
-FORMAT = 3
+FORMAT = 4
 _SCALARS = (
     "rho", "sweeps", "size", "frozen", "thin", "correlation", "moves", "accepted", "evaluations",
     "screenings", "excluded", "cursor",

@@ -91,6 +91,7 @@ class SMCSampler:
         self.top_k = auto_top_k(self.generator, memory=memory) if top_k == "auto" else top_k
         self.settings = Settings(particles=particles, islands=islands, surrogate=bool(surrogate))
         self._evaluate = ExactLogVolume(self.generator, self.top_k, tol, memory)
+        self.tol = tol
         self._summary = Summary.of(self.generator, self.law) if surrogate else None
         self._rough = RoughLogVolume.of(self.generator, self.top_k, self.rho, memory) if surrogate else None
         # The settled populations of the last seed asked for: a function of the seed, kept because it is dear.
@@ -224,6 +225,7 @@ class SMCSampler:
             "weights": self.generator.weight_hash(),
             "rho": self.rho,
             "top_k": self.top_k,
+            "tol": self.tol,
             "law": self.law.to_json(),
             "settings": dataclasses.asdict(self.settings),
             "n": n,
