@@ -68,6 +68,20 @@ POLARITY_INLINE void interleave(Vector<isa, T>& a, Vector<isa, T>& b) {
 }
 #endif
 
+// The sums of the numbers in each of as many vectors as one is wide; the vectors are overwritten.
+template <Isa isa, typename T>
+POLARITY_INLINE Vector<isa, T> lane_sums(Vector<isa, T>* vectors) {
+#pragma GCC unroll 4
+  for (int count = VectorOf<isa, T>::kWidth / 2; count > 0; count /= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) {
+      interleave<isa, T>(vectors[i], vectors[i + count]);
+      vectors[i] += vectors[i + count];
+    }
+  }
+  return vectors[0];
+}
+
 // The transpose of as many rows as a vector is wide, the i-th of them at from(i): rows are
 // interleaved until they are columns, which go to `to`, `stride` apart.
 template <Isa isa, typename T, class From>

@@ -10,6 +10,13 @@
 
 namespace polarity::cpu {
 
+// Where G[i, j], i <= j, lies in tiles of the upper triangle.
+inline int64_t gram_cell(int64_t i, int64_t j) {
+  const int64_t column = j / kGramTile;
+  const int64_t pair = column * (column + 1) / 2 + i / kGramTile;
+  return (pair * kGramTile + i % kGramTile) * kGramTile + j % kGramTile;
+}
+
 // The registers of an instruction set, and how many rows of accumulators, two vectors wide, they
 // hold beside the operands.
 template <Isa isa>

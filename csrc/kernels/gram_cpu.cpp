@@ -9,13 +9,12 @@
 namespace polarity::cpu {
 namespace {
 
-constexpr int64_t kPanelBytes = 1 << 18;    // packed rows must stay in the second-level cache
-constexpr int64_t kColumnBytes = 24 << 10;  // packed columns in the first one
-constexpr int64_t kWidest = 8;              // doubles in a vector of any instruction set
+constexpr int64_t kPanelBytes = 1 << 18;  // packed rows must stay in the second-level cache
 
 // Of a cache: a vector that begins with one is loaded in one go.
+constexpr int64_t kLine = 8;
 struct alignas(64) Line {
-  double number[kWidest];
+  double number[kLine];
 };
 
 // Whether they are worked off along the rows; not by how they lie in memory, which no bit of the
@@ -24,38 +23,30 @@ bool has_few_columns(const GramShape& shape) { return shape.cols <= kFewColumns;
 
 // Rows that are packed together.
 int64_t packed_rows(const GramShape& shape, int64_t rows) {
-  constexpr auto kSize = static_cast<int64_t>(sizeof(double));
-  if (!has_few_columns(shape)) {
-    const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
-    return std::clamp<int64_t>(kPanelBytes / (padded * kSize), 8, kGramChunk);
-  }
-  const int64_t fitting = std::min(kGramChunk, kColumnBytes / (shape.cols * kSize));
-  return std::min(fitting / kWidest, (rows + kWidest - 1) / kWidest) * kWidest;
+  if (has_few_columns(shape)) return column_depth(rows);
+  const int64_t padded = (shape.cols + kGramTile - 1) / kGramTile * kGramTile;
+  return std::clamp<int64_t>(kPanelBytes / (padded * static_cast<int64_t>(sizeof(double))), 8,
+                             kGramChunk);
 }
 
-// Doubles of memory for `depth` packed rows, and sums in every lane where columns are few.
+// Doubles of memory for `depth` packed rows, and G itself where columns are few.
 int64_t packed_room(const GramShape& shape, int64_t depth) {
-  if (!has_few_columns(shape)) {
-    return depth * ((shape.cols + kGramTile - 1) / kGramTile * kGramTile);
-  }
-  return (depth + kWidest * shape.cols) * shape.cols;
+  if (has_few_columns(shape)) return (depth + shape.cols) * shape.cols;
+  return depth * ((shape.cols + kGramTile - 1) / kGramTile * kGramTile);
 }
 
-// Rows first .. last of one sample with few columns into the upper triangle of its only tile.
+// Rows first .. last of one sample with few columns into the upper triangle of its tiles.
 template <Isa isa, typename T>
 POLARITY_INLINE void accumulate_few(const T* y, const GramShape& shape, int64_t first, int64_t last,
-                                    double* packed, int64_t depth, double* tile) {
-  using V = Vector<isa, double>;
-  V* const sums = reinterpret_cast<V*>(packed + depth * shape.cols);
-  std::fill_n(sums, shape.cols * shape.cols, V{});
+                                    double* packed, int64_t depth, double* tiles) {
+  double* const cells = packed + depth * shape.cols;
+  std::fill_n(cells, shape.cols * shape.cols, 0.0);
   for (int64_t start = first; start < last; start += depth) {
     pack_columns(y, shape, start, std::min(depth, last - start), depth, packed);
-    add_products<isa>(packed, shape.cols, depth, sums);
+    add_products<isa>(packed, shape.cols, depth, cells);
   }
   for (int64_t i = 0; i < shape.cols; ++i) {
-    for (int64_t j = i; j < shape.cols; ++j) {
-      tile[i * kGramTile + j] = lane_sum<isa, double>(sums[i * shape.cols + j]);
-    }
+    for (int64_t j = i; j < shape.cols; ++j) tiles[gram_cell(i, j)] = cells[i * shape.cols + j];
   }
 }
 
@@ -109,9 +100,7 @@ void reduce(const double* partial, const GramShape& shape, int64_t splits, doubl
   const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
   for (int64_t j = 0; j < shape.cols; ++j) {
     for (int64_t i = 0; i <= j; ++i) {
-      const int64_t column = j / kGramTile;
-      const int64_t pair = column * (column + 1) / 2 + i / kGramTile;
-      const int64_t cell = (pair * kGramTile + i % kGramTile) * kGramTile + j % kGramTile;
+      const int64_t cell = gram_cell(i, j);
       double sum = 0.0;
       for (int64_t split = 0; split < splits; ++split) {
         sum += partial[split * per_split + cell];
@@ -133,7 +122,7 @@ void gram(const T* y, const GramShape& shape, double* workspace, double* out) {
   const int64_t depth = packed_rows(shape, rows_per_split);
 
   parallel_for(shape.batch * splits, 1, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<Line[]> lines(new Line[packed_room(shape, depth) / kWidest]);
+    const std::unique_ptr<Line[]> lines(new Line[(packed_room(shape, depth) + kLine - 1) / kLine]);
     double* const packed = lines[0].number;
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task % splits * rows_per_split;

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "cpu_vector.h"
+#include "double_columns.h"
 #include "double_tiles.h"
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace polarity::cpu {
 namespace {
@@ -34,50 +36,87 @@ class Doubles {
   int64_t room_ = 0;
 };
 
-// What one thread needs. Packed numbers are [tile][row][32], as of gram.
+// What one thread needs. Packed numbers are [tile][row][32], as of gram, but those of few columns.
 template <typename T>
 struct Workspace {
   std::vector<T> is_active;  // one where a unit is, else zero
   std::vector<int64_t> active;
-  std::vector<double> squares;  // of the tangents of an active unit
-  Doubles tangents;             // X: a row for each active unit
-  Doubles rows;                 // of A, its columns the active units
-  Doubles tiles;                // of A^T A, upper triangle
-  Doubles square;               // A^T A
-  Doubles product;              // A^T A X
+  Doubles tangents;  // X: a row for each active unit
+  Doubles packed;    // rows of A, its columns the active units
+  Doubles cells;     // of A^T A, the upper triangle
+  Doubles square;    // A^T A
+  Doubles product;   // A^T A X
 };
 
-// Units that are not zero for all probes, in order.
+// The tangents of the units that are not zero for all probes, in order. The probes of a sample lie
+// far apart in memory and are read once, each asked for one ahead: the first one says which units
+// are active, and where another one says more, all are read again.
 template <typename T>
-POLARITY_INLINE void find_active(const T* x, const LayerGramShape& shape, Workspace<T>& work) {
+POLARITY_INLINE void pack_tangents(const T* x, const LayerGramShape& shape, Workspace<T>& work) {
   work.is_active.assign(static_cast<size_t>(shape.units), T(0));
   T* const is_active = work.is_active.data();
-  for (int64_t l = 0; l < shape.probes; ++l) {
-    const T* const row = x + l * shape.x_probe;
+  const auto mark = [&](const T* row) __attribute__((always_inline)) {
     for (int64_t u = 0; u < shape.units; ++u) is_active[u] = row[u] != T(0) ? T(1) : is_active[u];
-  }
-  work.active.clear();
-  for (int64_t u = 0; u < shape.units; ++u) {
-    if (is_active[u] != T(0)) work.active.push_back(u);
+  };
+  if (shape.probes > 0) mark(x);
+  int64_t count = 0;
+  for (bool is_complete = false; !is_complete;) {
+    work.active.resize(static_cast<size_t>(shape.units));
+    count = 0;
+    for (int64_t u = 0; u < shape.units; ++u) {
+      work.active[count] = u;
+      count += is_active[u] != T(0) ? 1 : 0;
+    }
+    work.active.resize(static_cast<size_t>(count));
+    const int64_t* const active = work.active.data();
+    double* const packed = work.tangents.get(tiles_of(shape.probes) * count * kGramTile);
+    for (int64_t l = 0; l < shape.probes; ++l) {
+      const T* const row = x + l * shape.x_probe;
+      if (l + 1 < shape.probes) prefetch(row + shape.x_probe, shape.units);
+      mark(row);
+      double* const column = packed + l / kGramTile * count * kGramTile + l % kGramTile;
+      for (int64_t k = 0; k < count; ++k) {
+        column[k * kGramTile] = static_cast<double>(row[active[k]]);
+      }
+    }
+    is_complete = std::count(is_active, is_active + shape.units, T(1)) == count;
   }
 }
 
-// The tangents of active units; returns the sum of their squares.
-template <typename T>
-POLARITY_INLINE double pack_tangents(const T* x, const LayerGramShape& shape, Workspace<T>& work,
-                                     double* packed) {
-  const auto count = static_cast<int64_t>(work.active.size());
-  work.squares.assign(work.active.size(), 0.0);
-  for (int64_t l = 0; l < shape.probes; ++l) {
-    const T* const row = x + l * shape.x_probe;
-    double* const column = packed + l / kGramTile * count * kGramTile + l % kGramTile;
-    for (int64_t k = 0; k < count; ++k) {
-      const auto number = static_cast<double>(row[work.active[k]]);
-      column[k * kGramTile] = number;
-      work.squares[k] += number * number;
+// The sum of the squares of `probes` packed columns with `count` rows.
+POLARITY_INLINE double sum_of_squares(const double* packed, int64_t count, int64_t probes) {
+  double sums[kGramTile] = {};
+  for (int64_t first = 0; first < probes; first += kGramTile) {
+    const int64_t width = std::min(kGramTile, probes - first);
+    for (int64_t k = 0; k < count; ++k, packed += kGramTile) {
+      for (int64_t lane = 0; lane < width; ++lane) sums[lane] += packed[lane] * packed[lane];
     }
   }
-  return std::accumulate(work.squares.begin(), work.squares.end(), 0.0);
+  return std::accumulate(sums, sums + kGramTile, 0.0);
+}
+
+// packed[k][row] = rows first .. first + rows of diag(factor) W, its columns the active units;
+// zeros from `rows` to `depth`.
+template <typename T>
+POLARITY_INLINE void pack_columns(const T* weight, const T* factor, const LayerGramShape& shape,
+                                  const std::vector<int64_t>& active, int64_t first, int64_t rows,
+                                  int64_t depth, double* packed) {
+  const T* const scale = factor + first;
+  for (const int64_t unit : active) {
+    const T* const from = weight + first * shape.weight_output + unit * shape.weight_unit;
+    if (shape.weight_output == 1) {
+      for (int64_t r = 0; r < rows; ++r) {
+        packed[r] = static_cast<double>(scale[r]) * static_cast<double>(from[r]);
+      }
+    } else {
+      for (int64_t r = 0; r < rows; ++r) {
+        packed[r] =
+            static_cast<double>(scale[r]) * static_cast<double>(from[r * shape.weight_output]);
+      }
+    }
+    std::fill(packed + rows, packed + depth, 0.0);
+    packed += depth;
+  }
 }
 
 // Rows first .. first + depth of diag(factor) W, their columns the active units. Where a column of
@@ -116,20 +155,50 @@ POLARITY_INLINE void pack_rows(const T* weight, const T* factor, const LayerGram
   }
 }
 
-// Both triangles of upper-triangular tiles, packed; returns the trace.
-POLARITY_INLINE double unfold(const double* tiles, int64_t count, double* packed) {
+// Both triangles of a matrix, packed, from cell(i, j) with i <= j; returns the trace.
+template <class Cell>
+POLARITY_INLINE double unfold(const Cell& cell, int64_t count, double* packed) {
   double trace = 0.0;
   for (int64_t j = 0; j < count; ++j) {
-    const int64_t column = j / kGramTile;
     for (int64_t i = 0; i <= j; ++i) {
-      const int64_t pair = column * (column + 1) / 2 + i / kGramTile;
-      const double number = tiles[pair * kCells + i % kGramTile * kGramTile + j % kGramTile];
-      packed[(column * count + i) * kGramTile + j % kGramTile] = number;
+      const double number = cell(i, j);
+      packed[(j / kGramTile * count + i) * kGramTile + j % kGramTile] = number;
       packed[(i / kGramTile * count + j) * kGramTile + i % kGramTile] = number;
-      if (i == j) trace += number;
     }
+    trace += cell(j, j);
   }
   return trace;
+}
+
+// A^T A of the active units, packed; returns its trace.
+template <Isa isa, typename T>
+POLARITY_INLINE double multiply_layer(const T* weight, const T* factor, const LayerGramShape& shape,
+                                      Workspace<T>& work, double* square) {
+  const auto count = static_cast<int64_t>(work.active.size());
+  if (count <= kFewColumns) {
+    const int64_t depth = column_depth(shape.outputs);
+    double* const packed = work.packed.get(count * depth);
+    double* const cells = work.cells.get(count * count);
+    std::fill_n(cells, count * count, 0.0);
+    for (int64_t first = 0; first < shape.outputs; first += depth) {
+      pack_columns(weight, factor, shape, work.active, first,
+                   std::min(depth, shape.outputs - first), depth, packed);
+      add_products<isa>(packed, count, depth, cells);
+    }
+    return unfold([&](int64_t i, int64_t j) { return cells[i * count + j]; }, count, square);
+  }
+  const int64_t down = tiles_of(count);
+  const int64_t depth = std::clamp<int64_t>(
+      kPanelBytes / (down * kGramTile * static_cast<int64_t>(sizeof(double))), 8, kGramChunk);
+  double* const packed = work.packed.get(down * depth * kGramTile);
+  double* const cells = work.cells.get(gram_tile_pairs(count) * kCells);
+  std::fill_n(cells, gram_tile_pairs(count) * kCells, 0.0);
+  for (int64_t first = 0; first < shape.outputs; first += depth) {
+    const int64_t rows = std::min(depth, shape.outputs - first);
+    pack_rows<isa>(weight, factor, shape, work.active, first, rows, packed);
+    multiply_upper_tiles<isa>(packed, count, rows, cells);
+  }
+  return unfold([&](int64_t i, int64_t j) { return cells[gram_cell(i, j)]; }, count, square);
 }
 
 // One sample.
@@ -137,25 +206,13 @@ template <Isa isa, typename T>
 POLARITY_INLINE void sample(const T* x, const T* weight, const T* factor,
                             const LayerGramShape& shape, Workspace<T>& work, double* out,
                             double* size) {
-  find_active(x, shape, work);
+  pack_tangents(x, shape, work);
   const auto count = static_cast<int64_t>(work.active.size());
   const int64_t across = tiles_of(shape.probes), down = tiles_of(count);
   double* const tangents = work.tangents.get(across * count * kGramTile);
-  const double squares = pack_tangents(x, shape, work, tangents);
-
-  const int64_t depth = std::clamp<int64_t>(
-      kPanelBytes / (std::max<int64_t>(1, down) * kGramTile * static_cast<int64_t>(sizeof(double))),
-      8, kGramChunk);
-  double* const rows = work.rows.get(down * depth * kGramTile);
-  double* const tiles = work.tiles.get(gram_tile_pairs(count) * kCells);
-  std::fill_n(tiles, gram_tile_pairs(count) * kCells, 0.0);
-  for (int64_t first = 0; first < shape.outputs; first += depth) {
-    const int64_t height = std::min(depth, shape.outputs - first);
-    pack_rows<isa>(weight, factor, shape, work.active, first, height, rows);
-    multiply_upper_tiles<isa>(rows, count, height, tiles);
-  }
   double* const square = work.square.get(down * count * kGramTile);
-  *size = unfold(tiles, count, square) * squares;
+  *size = multiply_layer<isa>(weight, factor, shape, work, square) *
+          sum_of_squares(tangents, count, shape.probes);
 
   // Tiles below each other are one piece of memory, rows of whole tiles.
   const int64_t height = down * kGramTile;

@@ -57,7 +57,7 @@ def row(
 
 
 def rows() -> Iterator[Case]:
-    for columns in (1, 2, 7, 31, 32, 33, 63, 100):
+    for columns in (1, 2, 7, 8, 9, 31, 32, 33, 38, 63, 64, 65, 100):
         yield row(f"L={columns}", (2, 97, columns))
     for columns in (
         3,

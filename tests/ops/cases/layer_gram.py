@@ -26,24 +26,27 @@ def error(got: Outputs, expected: Outputs, x: Tensor, weight: Tensor, factor: Te
 def row(
     name: str,
     shape: tuple[int, int, int, int],
-    active: float = 0.4,
+    active: float | int = 0.4,
     dtype: torch.dtype = f32,
     x_layout: Layout = as_is,
     weight_layout: Layout = as_is,
     perf: bool = False,
 ) -> Case:
-    """``shape`` is (L, B, in, out)."""
+    """``shape`` is (L, B, in, out); ``active`` a part of the units, or how many of them in every sample."""
     probes, batch, units, outputs = shape
+    part = active / units if isinstance(active, int) else active
 
     def make(g: torch.Generator) -> Inputs:
         x, weight, factor = (
             torch.randn(size, generator=g, dtype=f64).to(dtype)
             for size in ((probes, batch, units), (outputs, units), (batch, outputs))
         )
-        x = torch.where(torch.rand(batch, units, generator=g) < active, x, 0.0)
+        draw = torch.rand(batch, units, generator=g)
+        is_active = draw.argsort(1) < active if isinstance(active, int) else draw < active
+        x = torch.where(is_active, x, 0.0)
         return x_layout(x), weight_layout(weight), factor
 
-    count = active * units
+    count = part * units
     flops = int(batch * (outputs * count * (count + 1) + 2 * probes * count * (count + probes)))
     moved = (probes * batch * units + outputs * units + batch * outputs) * dtype.itemsize
     moved += 8 * batch * (probes * probes + 1)
@@ -58,6 +61,8 @@ def rows() -> Iterator[Case]:
     for units in (1, 8, 31, 33, 64, 100):
         yield row(f"all of {units} units", (9, 2, units, 45), 1.0)
         yield row(f"some of {units} units", (9, 3, units, 45), 0.3)
+    for active in (1, 7, 8, 9, 31, 32, 33, 38, 64, 65):  # parts of blocks of columns, and tiles beyond 64
+        yield row(f"{active} of 80 units", (38, 2, 80, 601), active)
     for outputs in (1, 7, 8, 9, 33, 300):
         yield row(f"{outputs} outputs", (9, 2, 40, outputs))
     yield row("none active", (5, 3, 20, 30), 0.0)
