@@ -8,6 +8,7 @@
 #include "cpu_vector.h"
 #include "mlp_panels.h"
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace polarity::cpu {
 namespace {
@@ -154,12 +155,24 @@ POLARITY_INLINE void gather(const T* source, Strides strides, int64_t rows, cons
   }
 }
 
-// One layer of one sample: state (rows of units `inputs`) to c, whose columns are the units
-// `outputs` where `scatter` is off, and those of the whole layer where it is on.
+// out[r][units[k]] = state[r][k], and zero elsewhere. Rows of `out` lie far apart in memory, which
+// is asked for one row ahead.
+template <typename T>
+POLARITY_INLINE void expand(const T* state, int64_t state_stride, int64_t rows, const Units& units,
+                            int64_t width, T* out, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r, state += state_stride, out += stride) {
+    if (r + 1 < rows) prefetch(out + stride, width);
+    std::fill_n(out, width, T(0));
+    for (int64_t k = 0; k < units.count; ++k) out[units.index[k]] = state[k];
+  }
+}
+
+// One layer of one sample: state (rows of units `inputs`) to c, a column for each of the units
+// `outputs`. Where `is_result` is on, c has no room for more rows or columns.
 template <Isa isa, typename T>
 POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, const T* state,
                            int64_t rows, const Units& inputs, const Units& outputs,
-                           Workspace<T>& work, T* c, int64_t c_stride, bool scatter) {
+                           Workspace<T>& work, T* c, int64_t c_stride, bool is_result) {
   constexpr int64_t kWide = kColumns<isa, T>;
   pack_factor(factor, outputs, work.factor.get());
   // Rows in tiles of equal height. As many panels as stay in the second-level cache are packed
@@ -181,8 +194,7 @@ POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, cons
     const T* const scale = work.factor.get() + first;
     for (int64_t row = 0; row < rows; row += height) {
       const T* const a = state + row * work.stride;
-      const bool direct =
-          !scatter || (outputs.all && count % kGrain<isa, T> == 0 && row + height <= rows);
+      const bool direct = !is_result || (count % kGrain<isa, T> == 0 && row + height <= rows);
       T* const to = direct ? c + row * c_stride + first : work.tile.get();
       const int64_t to_stride = direct ? c_stride : kWide;
       for_rows<isa>(height, [&](auto constant) __attribute__((always_inline)) {
@@ -198,8 +210,7 @@ POLARITY_INLINE void layer(const T* matrix, int64_t width, const T* factor, cons
       });
       if (direct) continue;
       for (int64_t r = 0; r < std::min(height, rows - row); ++r) {
-        T* target = c + (row + r) * c_stride;
-        for (int64_t j = 0; j < count; ++j) target[outputs.index[first + j]] = to[r * kWide + j];
+        std::copy_n(to + r * kWide, count, c + (row + r) * c_stride + first);
       }
     }
   }
@@ -237,9 +248,15 @@ POLARITY_INLINE void sample(const MlpChain<T>& chain, const T* shared, int64_t b
     }
     T* out = chain.out + (first * chain.batch + b) * width;
     const int64_t stride = chain.batch * width;
-    for (int64_t r = 0; r < rows && !outputs.all; ++r) std::fill_n(out + r * stride, width, T(0));
-    layer<isa>(chain.matrix[i], width, factor_of(chain, i + 1, b), state, rows, inputs, outputs,
-               work, out, stride, true);
+    const T* const last = factor_of(chain, i + 1, b);
+    if (outputs.all) {
+      layer<isa>(chain.matrix[i], width, last, state, rows, inputs, outputs, work, out, stride,
+                 true);
+    } else {
+      layer<isa>(chain.matrix[i], width, last, state, rows, inputs, outputs, work, next,
+                 work.stride, false);
+      expand(next, work.stride, rows, outputs, width, out, stride);
+    }
   }
 }
 
