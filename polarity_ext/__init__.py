@@ -21,6 +21,7 @@ from polarity_ext.ops.jacobi_singular_values import jacobi_singular_values  # no
 from polarity_ext.ops.layer_gram import layer_gram  # noqa: E402
 from polarity_ext.ops.linear_tangents import linear_tangents  # noqa: E402
 from polarity_ext.ops.mask_tangents import mask_tangents, mask_tangents_, rectify  # noqa: E402
+from polarity_ext.ops.mlp_gram import mlp_gram  # noqa: E402
 from polarity_ext.ops.mlp_tangents import mlp_cotangents, mlp_tangents  # noqa: E402
 from polarity_ext.ops.modulate_tangents import (  # noqa: E402
     modulate_cotangents,
@@ -57,6 +58,7 @@ __all__ = [
     "mask_tangents",
     "mask_tangents_",
     "mlp_cotangents",
+    "mlp_gram",
     "mlp_tangents",
     "modulate_cotangents",
     "modulate_tangents",

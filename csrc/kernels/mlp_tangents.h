@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 namespace polarity {
 
@@ -29,6 +30,9 @@ template <typename T>
 double mlp_tangents_share(const MlpChain<T>& chain);
 template <typename T>
 void mlp_tangents(const MlpChain<T>& chain);
+// M_1^T v [probes, width[1]], where one serves all samples, else null.
+template <typename T>
+std::unique_ptr<T[]> shared_product(const MlpChain<T>& chain);
 }  // namespace cpu
 namespace cuda {
 // Whether the hidden layers of a few probes fit into shared memory.

@@ -1,3 +1,5 @@
+#include "layer_gram.h"
+
 #include "../kernels/layer_gram.h"
 
 #include <tuple>
@@ -49,6 +51,8 @@ std::tuple<Tensor, Tensor> layer_gram_cpu(const Tensor& x, const Tensor& weight,
   return {p.out, p.size};
 }
 
+}  // namespace
+
 #ifdef POLARITY_WITH_CUDA
 // A product of the library in double, its factor in place, and gram.
 std::tuple<Tensor, Tensor> layer_gram_cuda(const Tensor& x, const Tensor& weight_in,
@@ -79,7 +83,6 @@ std::tuple<Tensor, Tensor> layer_gram_cuda(const Tensor& x, const Tensor& weight
 }
 #endif
 
-}  // namespace
 }  // namespace polarity
 
 STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {

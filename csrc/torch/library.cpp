@@ -26,6 +26,7 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def("activation(Tensor x, int kind, float alpha) -> (Tensor, Tensor)");
   m.def("softmax_tangents(Tensor t, Tensor y) -> Tensor");
   m.def("mlp_tangents(Tensor v, Tensor[] weights, Tensor[] factors, bool adjoint) -> Tensor");
+  m.def("mlp_gram(Tensor v, Tensor[] weights, Tensor[] factors) -> (Tensor, Tensor)");
   m.def("modulate_tangents(Tensor tx, Tensor x, Tensor s, Tensor ts) -> Tensor");
   m.def("modulate_tangents_(Tensor(a!) tx, Tensor x, Tensor s, Tensor ts) -> ()");
   m.def("modulate_cotangents(Tensor u, Tensor x, Tensor s) -> (Tensor, Tensor)");

@@ -2,10 +2,13 @@
 
 #include <array>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "../kernels/mlp_gram.h"
 #include "../kernels/scale_tangents.h"
 #include "check.h"
+#include "layer_gram.h"
 
 namespace polarity {
 namespace {
@@ -25,9 +28,8 @@ struct Perceptron {
   }
 };
 
-Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
+Perceptron read(const char* name, const Tensor& v, const std::vector<Tensor>& weights,
                 const std::vector<Tensor>& factors, bool adjoint) {
-  const char* name = adjoint ? "mlp_cotangents" : "mlp_tangents";
   const char* argument = adjoint ? "u" : "v";
   check_floating(v, name, argument);
   const size_t layers = weights.size();
@@ -69,12 +71,13 @@ Perceptron read(const Tensor& v, const std::vector<Tensor>& weights,
   return mlp;
 }
 
+// Without the memory for the result.
 template <typename T>
-MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) {
+MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, int64_t batch) {
   MlpChain<T> chain{};
   chain.layers = static_cast<int>(mlp.weights.size());
-  chain.probes = out.size(0);
-  chain.batch = out.size(1);
+  chain.probes = v.size(0);
+  chain.batch = batch;
   for (int i = 0; i <= chain.layers; ++i) {
     chain.width[i] = mlp.widths[i];
     chain.factor[i] = mlp.factors[i].defined() ? input<T>(mlp.factors[i]) : nullptr;
@@ -83,7 +86,6 @@ MlpChain<T> chain_of(const Tensor& v, const Perceptron& mlp, const Tensor& out) 
   chain.v_probe = v.stride(0);
   chain.v_batch = v.dim() == 3 ? v.stride(1) : 0;
   chain.v_unit = v.stride(v.dim() - 1);
-  chain.out = output<T>(out);
   return chain;
 }
 
@@ -143,13 +145,16 @@ Tensor layer_by_layer(const Tensor& v, const Perceptron& mlp, int64_t batch, con
   return t;  // of all samples, since some step has a factor
 }
 
+const char* name_of(bool adjoint) { return adjoint ? "mlp_cotangents" : "mlp_tangents"; }
+
 Tensor mlp_cpu(const Tensor& v, const std::vector<Tensor>& weights,
                const std::vector<Tensor>& factors, bool adjoint) {
-  const Perceptron mlp = read(v, weights, factors, adjoint);
+  const Perceptron mlp = read(name_of(adjoint), v, weights, factors, adjoint);
   Tensor out = new_out(v, mlp, factors);
   for_type(v, [&](auto zero) {
     using T = decltype(zero);
-    MlpChain<T> chain = chain_of<T>(v, mlp, out);
+    MlpChain<T> chain = chain_of<T>(v, mlp, out.size(1));
+    chain.out = output<T>(out);
     constexpr double kWorth = 0.9;  // what is gathered is spread over more, and smaller, products
     if (cpu::mlp_tangents_share(chain) < kWorth) {
       const std::vector<Tensor> matrices = attach_matrices(chain, mlp);
@@ -161,17 +166,61 @@ Tensor mlp_cpu(const Tensor& v, const std::vector<Tensor>& weights,
   return out;
 }
 
+// The weight and factor of the last layer, which are removed.
+std::tuple<Tensor, Tensor> take_last(const Tensor& v, std::vector<Tensor>& weights,
+                                     std::vector<Tensor>& factors) {
+  STD_TORCH_CHECK(weights.size() >= 2 && factors.size() == weights.size(), "mlp_gram: there are ",
+                  weights.size(), " weights and ", factors.size(),
+                  " factors; it takes two layers at least, and every weight needs the factor "
+                  "behind it");
+  const Tensor weight = weights.back(), factor = factors.back(), before = factors.end()[-2];
+  weights.pop_back();
+  factors.pop_back();
+  check_same(v, "v", weight, "the last weight", "mlp_gram");
+  check_same(v, "v", factor, "the last factor", "mlp_gram");
+  STD_TORCH_CHECK(weight.dim() == 2 && factor.dim() == 2 && before.dim() == 2 &&
+                      weight.size(1) == before.size(1) && factor.size(1) == weight.size(0) &&
+                      factor.size(0) == before.size(0),
+                  "mlp_gram: the last weight and factor, ", shape_of(weight), " and ",
+                  shape_of(factor), ", do not fit each other or the factor before, ",
+                  shape_of(before));
+  return {weight, factor};
+}
+
+std::tuple<Tensor, Tensor> mlp_gram_cpu(const Tensor& v, std::vector<Tensor> weights,
+                                        std::vector<Tensor> factors) {
+  Tensor weight, factor;
+  std::tie(weight, factor) = take_last(v, weights, factors);
+  factor = dense(factor);
+  const Perceptron mlp = read("mlp_gram", v, weights, factors, false);
+  const int64_t probes = v.size(0), batch = factor.size(0);
+  const std::array<int64_t, 3> sizes{batch, probes, probes};
+  const Tensor out = torch::stable::new_empty(v, {sizes.data(), 3}, ScalarType::Double);
+  const Tensor size = torch::stable::new_empty(v, {sizes.data(), 1}, ScalarType::Double);
+  for_type(v, [&](auto zero) {
+    using T = decltype(zero);
+    MlpChain<T> chain = chain_of<T>(v, mlp, batch);
+    const std::vector<Tensor> matrices = attach_matrices(chain, mlp);
+    const LayerGramShape shape{probes, batch, mlp.widths.back(), weight.size(0),
+                               0,      0,     weight.stride(0),  weight.stride(1)};
+    cpu::mlp_gram<T>(chain, input<T>(weight), input<T>(factor), shape, output<double>(out),
+                     output<double>(size));
+  });
+  return {out, size};
+}
+
 #ifdef POLARITY_WITH_CUDA
 Tensor mlp_cuda(const Tensor& v_in, const std::vector<Tensor>& weights,
                 const std::vector<Tensor>& factors, bool adjoint) {
   const torch::stable::accelerator::DeviceGuard guard(v_in.get_device_index());
-  const Perceptron mlp = read(v_in, weights, factors, adjoint);
+  const Perceptron mlp = read(name_of(adjoint), v_in, weights, factors, adjoint);
   const Tensor v = dense_rows(v_in);
   Tensor out = new_out(v, mlp, factors);
   void* stream = current_cuda_stream(v.get_device_index());
   for_type(v, [&](auto zero) {
     using T = decltype(zero);
-    MlpChain<T> chain = chain_of<T>(v, mlp, out);
+    MlpChain<T> chain = chain_of<T>(v, mlp, out.size(1));
+    chain.out = output<T>(out);
     if (cuda::mlp_tangents_fits(chain)) {
       const std::vector<Tensor> matrices = attach_matrices(chain, mlp);
       cuda::mlp_tangents(chain, stream);
@@ -182,6 +231,12 @@ Tensor mlp_cuda(const Tensor& v_in, const std::vector<Tensor>& weights,
   });
   return out;
 }
+
+std::tuple<Tensor, Tensor> mlp_gram_cuda(const Tensor& v, std::vector<Tensor> weights,
+                                         std::vector<Tensor> factors) {
+  const auto [weight, factor] = take_last(v, weights, factors);
+  return layer_gram_cuda(mlp_cuda(v, weights, factors, false), weight, factor);
+}
 #endif
 
 }  // namespace
@@ -189,9 +244,11 @@ Tensor mlp_cuda(const Tensor& v_in, const std::vector<Tensor>& weights,
 
 STABLE_TORCH_LIBRARY_IMPL(polarity, CPU, m) {
   m.impl("mlp_tangents", TORCH_BOX(&polarity::mlp_cpu));
+  m.impl("mlp_gram", TORCH_BOX(&polarity::mlp_gram_cpu));
 }
 #ifdef POLARITY_WITH_CUDA
 STABLE_TORCH_LIBRARY_IMPL(polarity, CUDA, m) {
   m.impl("mlp_tangents", TORCH_BOX(&polarity::mlp_cuda));
+  m.impl("mlp_gram", TORCH_BOX(&polarity::mlp_gram_cuda));
 }
 #endif

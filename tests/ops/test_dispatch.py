@@ -37,7 +37,7 @@ SCHEMAS = (
     "winograd",
     "convolve_to_few",
 )
-COMPOSED = ("convolution_chain",)  # of kernels with schemas of their own
+COMPOSED = ("convolution_chain", "mlp_gram")  # of kernels with schemas of their own
 SMALL = [
     pytest.param(op, case, id=f"{op.name} {case}")
     for op in OPS.values()

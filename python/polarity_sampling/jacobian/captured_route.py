@@ -172,7 +172,7 @@ class CapturedRoute:
         return self._apply("push", probes, self._samples[0], torch.float64, exact=True)
 
     def gram_in_float64(self, probes: Tensor) -> tuple[Tensor, Tensor] | None:
-        """`polarity_ext.layer_gram`, so that what `push_in_float64` would return is not formed."""
+        """`polarity_ext.mlp_gram`, so that what `push_in_float64` would return is not formed."""
         parts = []
         for block, perceptron, residual in self._perceptrons():
             given = probes if probes.shape[1] == 1 else probes[:, block.rows]

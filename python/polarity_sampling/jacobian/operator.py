@@ -177,7 +177,7 @@ class JacobianOperator:
         """``(J V)^T (J V)`` [B, L, L] in float64 throughout, without J V, for V as of `in_float64`.
 
         The generator is a perceptron on a CPU, and behind its last hidden layer all that counts is the Gram
-        matrix of the columns of its last layer that are in use (`polarity_ext.layer_gram`).
+        matrix of the columns of its last layer that are in use (`polarity_ext.mlp_gram`).
 
         Returns:
             None for other generators. The Gram matrices, and what their rounding is relative to, [B].

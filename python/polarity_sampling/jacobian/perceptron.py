@@ -53,11 +53,8 @@ class Perceptron(Stage):
         return (polarity_ext.mlp_tangents(_shared(tangents[0]), self._push, residual),)
 
     def gram(self, residual: Residual, tangents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `polarity_ext.layer_gram` gives of all that `push` would return, which is not formed."""
-        *inner, last = self._push
-        *factors, scale = residual
-        hidden = polarity_ext.mlp_tangents(_shared(tangents[0]), inner, factors)
-        return polarity_ext.layer_gram(hidden, last, scale)
+        """What `polarity_ext.mlp_gram` gives: of all that `push` would return, which is not formed."""
+        return polarity_ext.mlp_gram(_shared(tangents[0]), self._push, residual)
 
     def gram_share(self, residual: Residual, probes: int) -> float:
         """Time of `gram` in float64 in parts of that of a Gram matrix of `push` in float32, roughly.

@@ -75,7 +75,7 @@ def spectrum_of_gram(gram: Tensor, eta: float, dtype: torch.dtype) -> Spectrum:
 
 
 def spectrum_of_layer_gram(gram: Tensor, size: Tensor, eta: float) -> Spectrum:
-    """From J^T J [B, n, n] and its size [B] as of `polarity_ext.layer_gram`; eta in units of sigma_1.
+    """From J^T J [B, n, n] and its size [B] as of `polarity_ext.mlp_gram`; eta in units of sigma_1.
 
     Sums round in proportion to the size, which is that of the factors of J and no less than sigma_1^2.
     """
