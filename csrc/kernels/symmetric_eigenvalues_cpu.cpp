@@ -31,28 +31,49 @@ POLARITY_INLINE Lanes<isa> normalise(Lanes<isa>* packed, int64_t count) {
   return inverse + poison;
 }
 
+// As many matrices as `vectors` vectors have lanes, the last one again in the lanes beyond.
+template <Isa isa, int vectors, typename T>
+POLARITY_INLINE void solve_together(const T* a, const SymmetricBatch& shape, int64_t count,
+                                    int64_t matrices, LaneMemory& memory, T* out) {
+  using V = Lanes<isa>;
+  const int64_t size = shape.size;
+  V* const scratch = memory.get<isa>();
+  V* const packed = scratch + 2 * size;
+  V *d[vectors], *e2[vectors], back[vectors], failed[vectors];
+  const auto valid = [&](int v) {
+    return std::min<int64_t>(kLanes<isa>, matrices - v * kLanes<isa>);
+  };
+  for (int v = 0; v < vectors; ++v) {
+    d[v] = packed + triangle(size) + 2 * v * size;
+    e2[v] = d[v] + size;
+    pack<isa>(a + v * kLanes<isa> * shape.stride_batch, shape, valid(v), packed);
+    back[v] = normalise<isa>(packed, triangle(size));
+    tridiagonalise<isa>(packed, size, d[v], e2[v], scratch);
+  }
+  tridiagonal_eigenvalues<isa, vectors>(d, e2, size, failed);
+  double* const sorted = reinterpret_cast<double*>(packed);
+  for (int v = 0; v < vectors; ++v) {
+    const V finish = back[v] + failed[v];
+    for (int64_t lane = 0; lane < valid(v); ++lane) {
+      for (int64_t i = 0; i < size; ++i) sorted[i] = d[v][i][lane];
+      std::sort(sorted, sorted + size, std::greater<double>());
+      T* const values = out + (v * kLanes<isa> + lane) * count;
+      for (int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(sorted[i] * finish[lane]);
+    }
+  }
+}
+
 template <Isa isa, typename T>
 POLARITY_INLINE void solve(const T* a, const SymmetricBatch& shape, int64_t count, int64_t begin,
                            int64_t end, LaneMemory& memory, T* out) {
-  using V = Lanes<isa>;
-  const int64_t size = shape.size;
-  V* d = memory.get<isa>();
-  V *e2 = d + size, *scratch = e2 + size, *packed = scratch + 2 * size;
-  for (int64_t b = begin; b < end; b += kLanes<isa>) {
-    const int64_t valid = std::min<int64_t>(kLanes<isa>, end - b);
-    pack<isa>(a + b * shape.stride_batch, shape, valid, packed);
-    const V back = normalise<isa>(packed, triangle(size));
-    tridiagonalise<isa>(packed, size, d, e2, scratch);
-    const V finish = back + tridiagonal_eigenvalues<isa>(d, e2, size);
-    double* sorted = reinterpret_cast<double*>(packed);
-    for (int64_t lane = 0; lane < valid; ++lane) {
-      for (int64_t i = 0; i < size; ++i) sorted[i] = d[i][lane];
-      std::sort(sorted, sorted + size, std::greater<double>());
-      T* values = out + (b + lane) * count;
-      for (int64_t i = 0; i < count; ++i) {
-        values[i] = static_cast<T>(sorted[i] * finish[lane]);
-      }
-    }
+  int64_t b = begin;
+  for (; b + kLanes<isa> < end; b += 2 * kLanes<isa>) {
+    solve_together<isa, 2>(a + b * shape.stride_batch, shape, count, end - b, memory,
+                           out + b * count);
+  }
+  if (b < end) {
+    solve_together<isa, 1>(a + b * shape.stride_batch, shape, count, end - b, memory,
+                           out + b * count);
   }
 }
 
@@ -91,7 +112,7 @@ template <typename T>
 void symmetric_eigenvalues(const T* a, const SymmetricBatch& shape, int64_t count, T* out) {
   if (shape.batch * count == 0) return;
   parallel_for(shape.batch, kLaneGrain, [&](int64_t begin, int64_t end) {
-    LaneMemory memory(triangle(shape.size) + 4 * shape.size);
+    LaneMemory memory(triangle(shape.size) + 6 * shape.size);
     run(a, shape, count, begin, end, memory, out);
   });
 }

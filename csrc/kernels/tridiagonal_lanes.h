@@ -89,78 +89,113 @@ POLARITY_INLINE void tridiagonalise(Lanes<isa>* packed, int64_t size, Lanes<isa>
   e2[size - 1] = V{};
 }
 
-// d becomes the eigenvalues, in no order. An off-diagonal element that is lost in rounding is set
-// to zero, which restarts the recurrence of a step by itself, so the steps of a lane run over all
-// its blocks below the first that is not finished. Returns 0 in each lane, NaN where the steps did
-// not converge.
+// A step of a vector of matrices from their last rows up. Of its rotations only the squares of
+// cosines and sines are formed; `square` is the square of the next diagonal element before its
+// rotation, over the squared cosine of the rotation before.
 template <Isa isa>
-POLARITY_INLINE Lanes<isa> tridiagonal_eigenvalues(Lanes<isa>* d, Lanes<isa>* e2, int64_t size) {
-  constexpr int64_t kSteps = 40;  // for each eigenvalue, at most; two are usual
+struct QlStep {
   using V = Lanes<isa>;
-  V largest{};
-  for (int64_t i = 0; i < size; ++i) {
-    largest = d[i] * d[i] > largest ? d[i] * d[i] : largest;
-    largest = e2[i] > largest ? e2[i] : largest;
-  }
-  const V negligible = largest * 0x1p-106 + kTinySquare;
-  for (int64_t i = 0; i < size; ++i) e2[i] = e2[i] > negligible ? e2[i] : V{};
 
-  int64_t first[kLanes<isa>] = {};  // eigenvalues before it are found
-  for (int64_t step = 0; step < kSteps * size; ++step) {
-    int64_t low = size;
-    V start, p, q, between;
+  V start{};  // of the block of each lane
+  V shift, cosine, sine, gamma, square, negligible;
+
+  // Wilkinson's shift of the rows first and first + 1, and the last row.
+  POLARITY_INLINE void begin(const int64_t* first, const V* d, const V* e2, int64_t size) {
+    V p, q, between;
     for (int lane = 0; lane < kLanes<isa>; ++lane) {
-      int64_t& i = first[lane];
-      while (i < size && e2[i][lane] == 0.0) ++i;
-      low = std::min(low, i);
+      const int64_t i = first[lane];
       start[lane] = static_cast<double>(i);
       p[lane] = i < size ? d[i][lane] : 0.0;
       q[lane] = i < size ? d[i + 1][lane] : 0.0;
       between[lane] = i < size ? e2[i][lane] : 1.0;
     }
-    if (low == size) return V{};
-
-    // Wilkinson's shift
     const V e = square_root<isa>(between);
     const V ratio = (q - p) / (2.0 * e);
     const V root = square_root<isa>(ratio * ratio + 1.0);
-    const V shift = p - e / (ratio + (ratio < 0.0 ? -root : root));
+    shift = p - e / (ratio + (ratio < 0.0 ? -root : root));
+    cosine = every_lane<isa>(1.0);
+    sine = V{};
+    gamma = d[size - 1] - shift;
+    square = gamma * gamma;
+  }
 
-    // The step, from the last row up. Of the rotations only the squares of cosines and sines are
-    // formed; `square` is the square of the next diagonal element before its rotation, over the
-    // squared cosine of the rotation before.
-    V cosine = every_lane<isa>(1.0), sine{};
-    V gamma = d[size - 1] - shift;
-    V square = gamma * gamma;
-    for (int64_t i = size - 2; i >= low; --i) {
-      const auto mine = every_lane<isa>(static_cast<double>(i + 1)) >= start;
-      const auto restart = e2[i] == 0.0;
-      const V bb = e2[i];
-      const V sum = square + bb;
-      const V lower = sine * sum;
-      e2[i + 1] = mine ? (lower > negligible ? lower : V{}) : e2[i + 1];
-      const V reciprocal = 1.0 / sum;
-      const V growth = restart ? every_lane<isa>(1.0) : sum / square;
-      const V vanished = cosine * bb;  // the next square where this one is zero
-      cosine = restart ? every_lane<isa>(1.0) : square * reciprocal;
-      sine = restart ? V{} : bb * reciprocal;
-      const V diagonal = d[i];
-      const V next = cosine * (diagonal - shift) - sine * gamma;
-      d[i + 1] = mine ? gamma + (restart ? shift : diagonal - next) : d[i + 1];
-      gamma = next;
-      square = growth > 0x1p920 ? vanished : gamma * gamma * growth;
-      square = square > kTinySquare ? square : V{};
-    }
+  // Rotates rows i and i + 1.
+  POLARITY_INLINE void rotate(int64_t i, V* d, V* e2) {
+    const auto mine = every_lane<isa>(static_cast<double>(i + 1)) >= start;
+    const V bb = e2[i];
+    const auto restart = bb == 0.0;
+    const V sum = square + bb;
+    const V lower = sine * sum;
+    e2[i + 1] = mine ? (lower > negligible ? lower : V{}) : e2[i + 1];
+    const V reciprocal = 1.0 / sum;
+    const V growth = restart ? every_lane<isa>(1.0) : sum / square;
+    const V vanished = cosine * bb;  // the next square where this one is zero
+    cosine = restart ? every_lane<isa>(1.0) : square * reciprocal;
+    sine = restart ? V{} : bb * reciprocal;
+    const V diagonal = d[i];
+    const V next = cosine * (diagonal - shift) - sine * gamma;
+    d[i + 1] = mine ? gamma + (restart ? shift : diagonal - next) : d[i + 1];
+    gamma = next;
+    square = growth > 0x1p920 ? vanished : gamma * gamma * growth;
+    square = square > kTinySquare ? square : V{};
+  }
+
+  // The row `low`, in lanes whose block begins there.
+  POLARITY_INLINE void end(int64_t low, V* d, V* e2) const {
     const auto ends = start == static_cast<double>(low);
     const V lower = sine * square;
     e2[low] = ends ? (lower > negligible ? lower : V{}) : e2[low];
     d[low] = ends ? gamma + shift : d[low];
   }
-  V failed{};
-  for (int lane = 0; lane < kLanes<isa>; ++lane) {
-    if (first[lane] < size) failed[lane] = std::numeric_limits<double>::quiet_NaN();
+};
+
+// d becomes the eigenvalues, in no order, of `vectors` vectors of matrices side by side: a rotation
+// waits for the one before, so that two take hardly longer than one. An off-diagonal element that
+// is lost in rounding is set to zero, which restarts the recurrence of a step by itself, so the
+// steps of a lane run over all its blocks below the first that is not finished. failed becomes 0 in
+// each lane, NaN where the steps did not converge.
+template <Isa isa, int vectors>
+POLARITY_INLINE void tridiagonal_eigenvalues(Lanes<isa>* const* d, Lanes<isa>* const* e2,
+                                             int64_t size, Lanes<isa>* failed) {
+  constexpr int64_t kSteps = 40;  // for each eigenvalue, at most; two are usual
+  using V = Lanes<isa>;
+  QlStep<isa> step[vectors];
+  int64_t first[vectors][kLanes<isa>] = {};  // eigenvalues before it are found
+  for (int v = 0; v < vectors; ++v) {
+    V largest{};
+    for (int64_t i = 0; i < size; ++i) {
+      largest = d[v][i] * d[v][i] > largest ? d[v][i] * d[v][i] : largest;
+      largest = e2[v][i] > largest ? e2[v][i] : largest;
+    }
+    const V negligible = largest * 0x1p-106 + kTinySquare;
+    for (int64_t i = 0; i < size; ++i) e2[v][i] = e2[v][i] > negligible ? e2[v][i] : V{};
+    step[v].negligible = negligible;
   }
-  return failed;
+  for (int64_t count = 0; count < kSteps * size; ++count) {
+    int64_t low = size;
+    for (int v = 0; v < vectors; ++v) {
+      for (int lane = 0; lane < kLanes<isa>; ++lane) {
+        int64_t& i = first[v][lane];
+        while (i < size && e2[v][i][lane] == 0.0) ++i;
+        low = std::min(low, i);
+      }
+    }
+    if (low == size) break;
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) step[v].begin(first[v], d[v], e2[v], size);
+    for (int64_t i = size - 2; i >= low; --i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) step[v].rotate(i, d[v], e2[v]);
+    }
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; ++v) step[v].end(low, d[v], e2[v]);
+  }
+  for (int v = 0; v < vectors; ++v) {
+    for (int lane = 0; lane < kLanes<isa>; ++lane) {
+      const bool is_found = first[v][lane] == size;
+      failed[v][lane] = is_found ? 0.0 : std::numeric_limits<double>::quiet_NaN();
+    }
+  }
 }
 
 }  // namespace polarity::cpu
