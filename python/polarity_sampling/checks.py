@@ -79,7 +79,7 @@ def forward_flat(module: nn.Module, z: Tensor, label: Tensor | None) -> Tensor:
             f"the generator returned shape {list(out.shape)} for {z.shape[0]} latents; expected [B, *], one "
             "sample a row"
         )
-    return out.reshape(out.shape[0], -1)
+    return out if out.ndim == 2 else out.reshape(out.shape[0], -1)
 
 
 def check_module(module: nn.Module, z: Tensor, label: Tensor | None) -> None:

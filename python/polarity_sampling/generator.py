@@ -5,6 +5,7 @@ import hashlib
 import json
 import weakref
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from polarity_sampling.checks import check_labels, check_latents, check_module, 
 from polarity_sampling.laws import Law
 from polarity_sampling.precision import Float64, differentiable_attention
 from polarity_sampling.state import Version as Version
+from polarity_sampling.state import Weights
 
 
 class Generator:
@@ -60,7 +62,7 @@ class Generator:
         self.num_classes = num_classes
         self.name = name or type(module).__name__
         self._is_copy = False
-        self._version: Version | None = None  # of a generator `at_rest`
+        self._weights: Weights | None = None  # of a generator `at_rest`
 
     @staticmethod
     def of(model: "nn.Module | Generator", latent_dim: int | None = None) -> "Generator":
@@ -79,12 +81,12 @@ class Generator:
     @property
     def fixed_dtype(self) -> torch.dtype | None:
         """`dtype`, or None for a module without any state, which computes in the dtype of z."""
-        return next((t.dtype for t in state.tensors(self.module) if t.is_floating_point()), None)
+        return state.dtype(self.module) if self._weights is None else self._weights.dtype
 
     @property
     def device(self) -> torch.device:
         """Of the module's first parameter or buffer; the CPU if it has none."""
-        return next((t.device for t in state.tensors(self.module)), torch.device("cpu"))
+        return state.device(self.module) if self._weights is None else self._weights.device
 
     def __call__(self, z: Tensor, label: Tensor | int | None = None, *, batch_size: int = 64) -> Tensor:
         """Samples for latents ``z`` [n, K], without gradients, in batches; returns [n, *] on `device`.
@@ -122,7 +124,7 @@ class Generator:
         Raises:
             GeneratorError: what is wrong and what to do.
         """
-        if not self._is_copy and not state.is_as_it_was(self.module):
+        if not self._is_copy and not state.is_as_it_was(self.module, self.version()):
             before = state.look(self.module)
             z = self.base.draw(0, torch.arange(2), self.latent_dim).to(self.device, self.dtype)
             label = (
@@ -130,6 +132,8 @@ class Generator:
             )
             check_module(self.module, z, label)
             state.remember(self.module, before)
+            if self._weights is not None:
+                self._weights = state.weights(self.module)
 
     def in_dtype(self, dtype: torch.dtype) -> "Generator":
         """This generator with a copy of the module in another precision (kept until the weights change)."""
@@ -137,20 +141,19 @@ class Generator:
             return self
         key = (dtype, self.version())
         kept = _twins.get(self.module)
-        if kept is None or kept[0] != key:
+        if kept is None or kept.key != key:
             # Hooks such as spectral_norm leave tensors with a history on the module, which cannot be
             # copied; a pass without gradients replaces them. TorchScript copies weights by an operation
             # that has a gradient, which would leave the copy with a history.
             z = self.base.draw(0, torch.arange(1), self.latent_dim).to(self.device, self.dtype)
             with torch.no_grad():
                 self.flat(z, None if self.num_classes is None else z.new_zeros(1, dtype=torch.int64))
-                kept = (key, copy.deepcopy(self.module).to(dtype))
-            state.inherit(kept[1], self.module)
-            _twins[self.module] = kept
-        twin = Generator(kept[1], self.latent_dim, self.base, self.num_classes, self.name)
-        twin._is_copy = True  # what was checked of the original holds for it
-        twin._version = None if self._version is None else twin.version()
-        return twin
+                module = copy.deepcopy(self.module).to(dtype)
+            state.inherit(module, self.module)
+            kept = _twins[self.module] = _Twin(key, module, state.weights(module))
+        weights = None if self._weights is None else kept.weights
+        # What was checked of the original holds for it.
+        return self._with(module=kept.module, _is_copy=True, _weights=weights)
 
     def flat(self, z: Tensor, label: Tensor | None) -> Tensor:
         """Samples as [B, D]; the function whose Jacobian is meant. Differentiable."""
@@ -178,10 +181,13 @@ class Generator:
         return Generator(module, self.latent_dim, self.base, self.num_classes, joined)
 
     def at_rest(self) -> "Generator":
-        """The same for a call in which nobody writes to the weights: their `version` is looked at once."""
-        rest = copy.copy(self)
-        rest._version = self.version()
-        return rest
+        """The same for a call in which nobody writes to the weights, which are looked at once."""
+        return self._with(_weights=state.weights(self.module))
+
+    def _with(self, **changes: Any) -> "Generator":
+        other = object.__new__(Generator)
+        other.__dict__.update(self.__dict__, **changes)
+        return other
 
     def version(self) -> Version:
         """Cheap stamp of the weights: equal as long as nothing has written to them.
@@ -189,7 +195,7 @@ class Generator:
         What leaves no trace in torch's counts (``p.data.mul_(...)``, an attribute, another activation in the
         place of one) is noticed by `check`, and changes the stamp from there on.
         """
-        return state.version(self.module) if self._version is None else self._version
+        return state.version(self.module) if self._weights is None else self._weights.version
 
     def weight_hash(self) -> str:
         """SHA-256 of the architecture (class names, constants of layers) and every weight and buffer.
@@ -217,10 +223,17 @@ class _Composition(nn.Module):
         return self.features(self.generator(*inputs))
 
 
-# Of every module one copy in another precision.
-_twins: "weakref.WeakKeyDictionary[nn.Module, tuple[tuple[torch.dtype, Version], nn.Module]]" = (
-    weakref.WeakKeyDictionary()
-)
+@dataclass(frozen=True)
+class _Twin:
+    """A copy of a module in another precision, to which nobody writes."""
+
+    key: tuple[torch.dtype, Version]
+    module: nn.Module
+    weights: Weights
+
+
+# Of every module one.
+_twins: "weakref.WeakKeyDictionary[nn.Module, _Twin]" = weakref.WeakKeyDictionary()
 
 
 def _constants(module: nn.Module) -> dict[str, Any]:

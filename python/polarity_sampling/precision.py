@@ -57,6 +57,19 @@ def in_full_precision(function: _Function) -> _Function:
     return cast(_Function, run)
 
 
+def in_grad_mode(function: _Function) -> _Function:
+    """`function` outside of the caller's ``no_grad`` and ``inference_mode``: derivatives may need a graph."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():  # as above
+            return function(*args, **kwargs)
+        with torch.inference_mode(False):
+            return function(*args, **kwargs)
+
+    return cast(_Function, run)
+
+
 @contextmanager
 def differentiable_attention() -> Iterator[None]:
     """Attention as plain matrix products and softmax.

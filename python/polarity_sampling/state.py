@@ -2,7 +2,6 @@
 
 import weakref
 from collections import defaultdict
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -13,7 +12,16 @@ from torch import Tensor, nn
 
 # Changes whenever a parameter or buffer is replaced or written to, or another change has been noticed.
 Version = tuple[int, tuple[tuple[int, int], ...]]
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = {bool, int, float, str, type(None)}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All parameters and buffers of a module at one moment."""
+
+    version: Version
+    dtype: torch.dtype | None
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -42,23 +50,54 @@ _known: "weakref.WeakKeyDictionary[nn.Module, _Known]" = weakref.WeakKeyDictiona
 
 def version(module: nn.Module) -> Version:
     """Cheap stamp of the weights."""
-    known = _known.get(module)
-    stamps = _stamps(module)
+    return _version(module, tensors(module))
+
+
+def dtype(module: nn.Module) -> torch.dtype | None:
+    """Of its parameters and buffers in floating point; None without any."""
+    return _dtype(tensors(module))
+
+
+def device(module: nn.Module) -> torch.device:
+    """Of its parameters and buffers; the CPU without any."""
+    return _device(tensors(module))
+
+
+def weights(module: nn.Module) -> Weights:
+    """All three."""
+    found = tensors(module)
+    return Weights(_version(module, found), _dtype(found), _device(found))
+
+
+def _version(module: nn.Module, found: list[Tensor]) -> Version:
+    known, stamps = _known.get(module), _stamps(found)
     return (0, stamps) if known is None else (known.edits, _without(stamps, known.own_stamps))
 
 
-def is_as_it_was(module: nn.Module) -> bool:
-    """Whether nothing has changed since `remember`, not even behind the back of the counts of writes."""
+def _dtype(found: list[Tensor]) -> torch.dtype | None:
+    return next((tensor.dtype for tensor in found if tensor.is_floating_point()), None)
+
+
+def _device(found: list[Tensor]) -> torch.device:
+    return found[0].device if found else torch.device("cpu")
+
+
+def is_as_it_was(module: nn.Module, now: Version) -> bool:
+    """Whether nothing has changed since `remember`, not even behind the back of the counts of writes.
+
+    Args:
+        now: the module's `version`.
+    """
     known = _known.get(module)
-    if known is None or _without(known.seen.stamps, known.own_stamps) != version(module)[1]:
+    if known is None or _without(known.seen.stamps, known.own_stamps) != now[1]:
         return False
-    before, now = known.seen.contents, _contents(module)
-    return _without(before, known.own_contents) == _without(now, known.own_contents)
+    before, contents = known.seen.contents, _contents(module)
+    return _without(before, known.own_contents) == _without(contents, known.own_contents)
 
 
 def look(module: nn.Module) -> Seen:
     """The module as it is now."""
-    return Seen(_stamps(module), _contents(module))
+    return Seen(_stamps(tensors(module)), _contents(module))
 
 
 def remember(module: nn.Module, before: Seen) -> None:
@@ -78,13 +117,15 @@ def inherit(copy: nn.Module, module: nn.Module) -> None:
         _known[copy] = _known[module]
 
 
-def tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Parameters, then buffers; many times in a call, so without the names that torch makes for each."""
-    modules = _modules(module)
-    for part in modules:
-        yield from (tensor for tensor in part._parameters.values() if tensor is not None)
-    for part in modules:
-        yield from (tensor for tensor in part._buffers.values() if tensor is not None)
+def tensors(module: nn.Module) -> list[Tensor]:
+    """Parameters, then buffers; at every call, so without the names that torch makes for each."""
+    return _tensors(_modules(module))
+
+
+def _tensors(modules: list[nn.Module]) -> list[Tensor]:
+    parameters = [tensor for part in modules for tensor in part._parameters.values() if tensor is not None]
+    buffers = [tensor for part in modules for tensor in part._buffers.values() if tensor is not None]
+    return [*parameters, *buffers]
 
 
 def _modules(module: nn.Module) -> list[nn.Module]:
@@ -97,19 +138,22 @@ def _modules(module: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _stamps(module: nn.Module) -> tuple[tuple[int, int], ...]:
+def _stamps(found: list[Tensor]) -> tuple[tuple[int, int], ...]:
     # Inference tensors have no count of writes, and nothing outside inference mode writes to them.
-    return tuple([(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors(module)])
+    return tuple([(t.data_ptr(), 0 if t.is_inference() else t._version) for t in found])
 
 
 def _contents(module: nn.Module) -> tuple[Any, ...]:
     entries: list[Any] = []
-    for part in _modules(module):
-        entries.append((type(part), *(id(child) for child in part._modules.values())))
+    modules = _modules(module)
+    for part in modules:
+        entries.append((type(part), *map(id, part._modules.values())))
         entries += [
-            (name, _value(value)) for name, value in list(vars(part).items()) if not name.startswith("_")
+            (name, value if type(value) in _PLAIN else _value(value))
+            for name, value in list(vars(part).items())
+            if name[:1] != "_"
         ]
-    return (*entries, *_totals(list(tensors(module))))
+    return (*entries, *_totals(_tensors(modules)))
 
 
 def _value(value: Any) -> Any:
@@ -122,17 +166,22 @@ def _value(value: Any) -> Any:
         return id(value)
     if isinstance(value, Tensor):
         return _totals([value])[0]
-    return value if isinstance(value, _PLAIN) else None
+    return value if isinstance(value, tuple(_PLAIN)) else None
 
 
 def _totals(all_tensors: list[Tensor]) -> list[Any]:
-    """Sums, fetched together: a GPU is waited for once."""
+    """Sums; those on a GPU are fetched together, so that it is waited for once."""
     totals: list[Any] = [None] * len(all_tensors)
     alike: defaultdict[tuple[torch.dtype, torch.device], list[tuple[int, Tensor]]] = defaultdict(list)
     with torch.no_grad():
         for i, tensor in enumerate(all_tensors):
-            with suppress(RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
+            try:
                 total = tensor.sum()
+            except (RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
+                continue
+            if total.is_cpu:
+                totals[i] = total.item()
+            else:
                 alike[total.dtype, total.device].append((i, total))
         for pairs in alike.values():
             with suppress(RuntimeError, NotImplementedError):
