@@ -185,7 +185,7 @@ class Generator:
         return self._with(_weights=state.weights(self.module))
 
     def _with(self, **changes: Any) -> "Generator":
-        other = object.__new__(Generator)
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, **changes)
         return other
 

@@ -177,12 +177,12 @@ def _totals(all_tensors: list[Tensor]) -> list[Any]:
         for i, tensor in enumerate(all_tensors):
             try:
                 total = tensor.sum()
+                if total.is_cpu:
+                    totals[i] = total.item()
+                else:
+                    alike[total.dtype, total.device].append((i, total))
             except (RuntimeError, NotImplementedError):  # packed or quantised, say: taken for constant
                 continue
-            if total.is_cpu:
-                totals[i] = total.item()
-            else:
-                alike[total.dtype, total.device].append((i, total))
         for pairs in alike.values():
             with suppress(RuntimeError, NotImplementedError):
                 found = torch.stack([total for _, total in pairs]).tolist()

@@ -123,7 +123,9 @@ def test_gram_matrices_without_the_last_layer(batch, activation, last, seed):
         gram, size = J.gram_in_float64(V)
         torch.testing.assert_close(gram, (truth @ V).mT @ (truth @ V), atol=1e-12, rtol=1e-11)
         assert bool((size >= (truth @ V).square().sum((1, 2)) * (1 - 1e-12)).all())
-    assert 0 < J.gram_share(4) < float("inf")
+    work = J.gram_work(4)
+    assert 0 < work.layer < float("inf")
+    assert 0 < work.checked < work.float64
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_gram_matrices_without_the_last_layer(batch, activation, last, seed):
 def test_only_of_whole_perceptrons(module):
     J = ps.jacobian(module, torch.randn(3, 6), primal="float64")
     assert J.gram_in_float64(torch.eye(6, dtype=torch.float64)) is None
-    assert J.gram_share(6) == float("inf")
+    assert J.gram_work(6) is None
 
 
 def test_only_behind_a_forward_pass_in_float64():

@@ -27,7 +27,7 @@ def perceptron(dim: int, width: int, outputs: int, active: float, activation: ty
 
 
 def spares(generator: ps.Generator) -> bool:
-    return rounding_of(generator, generator.dtype, "1GiB").spares_layer
+    return rounding_of(generator, generator.dtype, "1GiB").gram == "layer"
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_where_the_last_layer_is_formed(sizes, seed):
     assert not spares(ps.Generator(few.double(), dim))
     single = ps.Generator(few.float(), dim)
     z = torch.randn(3, dim)
-    assert not rounding_of(single, torch.float32, "1GiB", "working").spares_layer
+    assert rounding_of(single, torch.float32, "1GiB", "working").gram == "checked"
     for primal, products in (("float64", dim), ("working", dim + 2)):
         lv = ps.log_volume(single, z, top_k=3, method="exact", primal=primal)
         assert bool((lv.spent == products).all())

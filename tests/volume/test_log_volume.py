@@ -240,7 +240,7 @@ def test_volume_on_a_sphere_is_tangential():
 
 def test_batching_and_memory_do_not_change_the_numbers():
     torch.manual_seed(1)
-    module = nn.Sequential(nn.Linear(8, 32), nn.SiLU(), nn.Linear(32, 40)).eval()
+    module = nn.Sequential(nn.Linear(8, 128), nn.SiLU(), nn.Linear(128, 400)).eval()
     z = torch.randn(70, 8)
     whole = ps.log_volume(module, z, top_k=None)
     small = ps.log_volume(module, z, top_k=None, memory="64KiB")

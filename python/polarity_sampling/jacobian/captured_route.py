@@ -4,7 +4,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from polarity_sampling.jacobian.compiled import NotCapturedError, compiled, in_f
 from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
-from polarity_sampling.jacobian.perceptron import Perceptron
+from polarity_sampling.jacobian.perceptron import GramWork, Perceptron
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
@@ -35,9 +35,18 @@ PROBES = 16
 class _Kept:
     """What a primal pass keeps for the links."""
 
-    residuals: list[Residual]
-    exact: list[Residual] | None
-    """Those of float64, before they were rounded."""
+    exact: list[Residual]
+    """In the precision of the pass."""
+    dtype: torch.dtype
+    """Of tangents."""
+
+    @cached_property
+    def working(self) -> list[Residual]:
+        """In that of tangents."""
+        return [tuple(self._rounded(part) for part in residual) for residual in self.exact]
+
+    def _rounded(self, part: Tensor) -> Tensor:
+        return part.to(self.dtype) if part.dtype == torch.float64 else part
 
 
 @dataclass
@@ -45,8 +54,10 @@ class _Block:
     """Some latents, and what is known of them."""
 
     rows: slice
-    z: Tensor
-    label: Tensor | None
+    inputs: tuple[Tensor, ...]
+    """Latents, in the precision of the primal pass, and classes."""
+    dtype: torch.dtype
+    """Of tangents."""
     program: Lowered
     double: Lowered | None
     """The same in float64, where the primal pass is to be its."""
@@ -81,21 +92,14 @@ class _Block:
         else:
             kept = self._primal()
         if not exact:
-            return self.program, kept.residuals
+            return self.program, kept.exact if self.double is None else kept.working
         assert self.double is not None
-        assert kept.exact is not None
         return self.double, kept.exact
 
     def _primal(self) -> _Kept:
-        program, z = (self.program, self.z) if self.double is None else (self.double, self.z.double())
-        inputs = (z,) if self.label is None else (z, self.label)
-        with torch.no_grad():
-            found = program.primal(*inputs)[1]
-        residuals = [tuple(self._in_working(part) for part in r) for r in found]
-        return _Kept(residuals, None if self.double is None else found)
-
-    def _in_working(self, part: Tensor) -> Tensor:
-        return part.to(self.z.dtype) if self.double is not None and part.is_floating_point() else part
+        program = self.program if self.double is None else self.double
+        with torch.no_grad(), no_derivatives():
+            return _Kept(program.primal(*self.inputs)[1], self.dtype)
 
 
 class CapturedRoute:
@@ -139,11 +143,14 @@ class CapturedRoute:
         while start < z.shape[0]:
             # Powers of two, so that a few captures serve batches of every size.
             rows = slice(start, start + min(size, 1 << (z.shape[0] - start).bit_length() - 1))
-            part = None if label is None else label[rows]
-            program, double = compiled(generator, z[rows], part, compute, lean == 2), None
+            some = z if rows.stop - rows.start == z.shape[0] else z[rows]
+            classes = None if label is None else label[rows]
+            program, double = compiled(generator, some, classes, compute, lean == 2), None
             if twin is not None:
-                double = _same_stages(program, compiled(twin, z[rows].double(), part, lean=lean > 0))
-            block = _Block(rows, z[rows], part, program, double)
+                some = some.double()
+                double = _same_stages(program, compiled(twin, some, classes, lean=lean > 0))
+            inputs = (some,) if classes is None else (some, classes)
+            block = _Block(rows, inputs, z.dtype, program, double)
             if size > 1 and block.kept_bytes > memory * KEPT:
                 size //= 2
                 continue
@@ -183,20 +190,21 @@ class CapturedRoute:
         grams, sizes = zip(*parts, strict=True)
         return torch.cat(grams), torch.cat(sizes)
 
-    def gram_share(self, probes: int) -> float:
-        """What that costs in parts of the usual way, for these latents; inf where there is no such way."""
-        shares = [
-            p.gram_share(residual, probes)
-            for _, p, residual in self._perceptrons()
-            if 8 * probes * p.widest_hidden <= self._for_tangents
-        ]
-        return max(shares, default=math.inf)
+    def gram_work(self, probes: int) -> GramWork | None:
+        """What Gram matrices cost at these latents; None unless `gram_in_float64` is for them."""
+        works = []
+        for _, perceptron, residual in self._perceptrons():
+            work = perceptron.gram_work(residual, probes)
+            if 8 * probes * perceptron.widest_hidden > self._for_tangents:
+                work = work._replace(layer=math.inf)
+            works.append(work)
+        return GramWork(*map(max, zip(*works, strict=True))) if works else None
 
     def _perceptrons(self) -> Iterator[tuple[_Block, Perceptron, Residual]]:
         """Blocks that are perceptrons, in float64; on CUDA the last layer is formed in any case."""
         for block in self.blocks:
             perceptron = None if block.double is None else block.double.perceptron
-            if perceptron is not None and block.z.device.type == "cpu":
+            if perceptron is not None and block.inputs[0].device.type == "cpu":
                 yield block, perceptron, block.parts(True, self._keeps)[1][0]
 
     def pull(self, probes: Tensor) -> Tensor:
@@ -207,7 +215,7 @@ class CapturedRoute:
         self, direction: str, probes: Tensor, size: int, dtype: torch.dtype, exact: bool = False
     ) -> Tensor:
         shape = torch.Size((probes.shape[0], self._batch, size))
-        if any(block.program.constant for block in self.blocks):
+        if self.blocks[0].program.constant:
             return probes.new_zeros(shape, dtype=dtype)
         out: Tensor | None = None
         shared = probes.shape[1] == 1
@@ -216,8 +224,9 @@ class CapturedRoute:
             program: Program = getattr(lowered, direction)
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
+                some = given if part.stop - part.start == probes.shape[0] else given[part]
                 with torch.no_grad(), no_derivatives():
-                    result = self._run(block, program, residuals, _laid_out(given[part], program))
+                    result = self._run(block, program, residuals, _laid_out(some, program))
                 if result.dtype == dtype and _is_whole(result, shape, probes):
                     return result  # spares a copy, which of a small network costs as much as the product
                 if out is None:
@@ -262,8 +271,7 @@ def _keep_what_is_freed() -> None:
 
 def _same_stages(program: Lowered, double: Lowered) -> Lowered:
     """`double`, if its residuals are those that the stages of `program` expect."""
-    stages, others = ([(type(link.stage), link.ops) for link in p.links] for p in (program, double))
-    if stages != others:
+    if program.stages != double.stages:
         raise NotCapturedError("in float64 it runs other operations")
     return double
 

@@ -16,6 +16,7 @@ from polarity_sampling.jacobian.fuse import fuse
 from polarity_sampling.jacobian.perceptron import Perceptron, gather_perceptrons
 from polarity_sampling.jacobian.program import Link, Program
 from polarity_sampling.jacobian.rules import stage_of
+from polarity_sampling.jacobian.rules.pointwise import Rectifier
 from polarity_sampling.jacobian.stage import Call, Residual
 
 aten = torch.ops.aten
@@ -34,6 +35,8 @@ class _Instruction:
 
     node: Node
     target: Any
+    args: Any
+    kwargs: Any
     stage: int | None
     """Which residual it makes."""
     frees: tuple[Node, ...]
@@ -85,6 +88,9 @@ class Lowered:
             ends = slots[captured.operands[self._inputs[0]][0]], slots[captured.operands[self._output][0]]
             self.ends = ends
             self.links = gather_perceptrons(fuse(links, ends[1]), ends[1])
+            for part in [part for link in self.links for part in link.parts if len(link.parts) > 1]:
+                if isinstance(rectifier := links[part].stage, Rectifier):
+                    rectifier.keeps_bits = False  # they would be multiplied out
             itemsize = self._itemsize = captured.operands[self._output][0].dtype.itemsize
             self.push = Program(self.links, shapes, *ends, itemsize)
             self.pull = Program(self.links, shapes, *ends, itemsize, transposed=True)
@@ -105,7 +111,12 @@ class Lowered:
         """Of those for ``pull``, besides."""
         return sum(link.stage.pull_bytes for link in self.links)
 
-    @property
+    @cached_property
+    def stages(self) -> list[tuple[type, tuple[str, ...]]]:
+        """What the links are made of."""
+        return [(type(link.stage), link.ops) for link in self.links]
+
+    @cached_property
     def perceptron(self) -> Perceptron | None:
         """The stage that makes up the whole program, but for where samples have their numbers."""
         if not self.links:
@@ -125,10 +136,8 @@ class Lowered:
         values.update(zip(self._inputs, inputs, strict=True))
         made: list[Residual] = [()] * len(self.unfused)
         for step in self._instructions:
-            args, kwargs = (
-                map_arg(step.node.args, values.__getitem__),
-                map_arg(step.node.kwargs, values.__getitem__),
-            )
+            args = map_arg(step.args, values.__getitem__)
+            kwargs = map_arg(step.kwargs, values.__getitem__) if step.kwargs else {}
             if step.stage is None:
                 values[step.node] = step.target(*args, **kwargs)
             else:
@@ -204,6 +213,8 @@ def _primal_plan(
         _Instruction(
             node,
             _REARRANGED.get(node.target, node.target),
+            node.args,
+            node.kwargs,
             stage_of_node.get(node),
             tuple(source for source in set(node.all_input_nodes) if last_use[source] == i),
         )

@@ -1,6 +1,5 @@
 """J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
 
-import math
 import threading
 import warnings
 import weakref
@@ -19,6 +18,7 @@ from polarity_sampling.jacobian.explain import Explanation, explain
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.inputs import checked_inputs, generator_for
 from polarity_sampling.jacobian.module_route import ModuleRoute
+from polarity_sampling.jacobian.perceptron import GramWork
 from polarity_sampling.jacobian.precision import (
     Precision,
     Primal,
@@ -29,7 +29,7 @@ from polarity_sampling.jacobian.precision import (
 )
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
-from polarity_sampling.precision import in_full_precision
+from polarity_sampling.precision import in_full_precision, in_grad_mode
 
 
 @in_full_precision
@@ -110,8 +110,7 @@ class JacobianOperator:
             )
         self._precision, self._cuda_graph, self._primal = precision, cuda_graph, primal
         self.generator = generator
-        with torch.inference_mode(False):
-            self.z = z.clone() if z.is_inference() else z.detach()
+        self.z = _outside_inference(z)
         self.label = label
         self._memory = memory
         self._lock = threading.Lock()
@@ -132,7 +131,7 @@ class JacobianOperator:
         return AdjointOperator(self)
 
     @in_full_precision
-    @torch.inference_mode(False)  # derivatives need a graph, also in somebody's inference mode
+    @in_grad_mode
     def __matmul__(self, tangents: Tensor) -> Tensor:
         """``J @ V``: V [B, K, L], or [K, L] for the same probes at every latent -> [B, D, L].
 
@@ -150,7 +149,7 @@ class JacobianOperator:
         return out.permute(1, 2, 0)
 
     @in_full_precision
-    @torch.inference_mode(False)
+    @in_grad_mode
     def in_float64(self, tangents: Tensor) -> Tensor:
         """``J @ V`` with products in float64, too, for V [K, L] or [B, K, L] float64 -> [B, D, L].
 
@@ -172,7 +171,7 @@ class JacobianOperator:
         return captured.push_in_float64(probes).permute(1, 2, 0)
 
     @in_full_precision
-    @torch.inference_mode(False)
+    @in_grad_mode
     def gram_in_float64(self, tangents: Tensor) -> tuple[Tensor, Tensor] | None:
         """``(J V)^T (J V)`` [B, L, L] in float64 throughout, without J V, for V as of `in_float64`.
 
@@ -189,13 +188,10 @@ class JacobianOperator:
         probes = _probes("V", tangents, batch, dim_in, "K", self.z, torch.float64)
         return captured.gram_in_float64(probes)
 
-    def gram_share(self, probes: int) -> float:
-        """What `gram_in_float64` of so many probes costs in parts of their products and `polarity_ext.gram`.
-
-        Roughly, at these latents; inf where it gives None.
-        """
+    def gram_work(self, probes: int) -> GramWork | None:
+        """What Gram matrices of so many probes cost at these latents; None where `gram_in_float64` does."""
         captured = self._captured()
-        return math.inf if captured is None else captured.gram_share(probes)
+        return None if captured is None else captured.gram_work(probes)
 
     def to_dense(self) -> Tensor:
         """J itself, [B, D, K] (K products)."""
@@ -282,7 +278,7 @@ class JacobianOperator:
             return self._route
 
     @in_full_precision
-    @torch.inference_mode(False)
+    @in_grad_mode
     def _capture(self) -> None:
         try:
             self._route = CapturedRoute(
@@ -332,7 +328,7 @@ class AdjointOperator:
         return self._forward
 
     @in_full_precision
-    @torch.inference_mode(False)
+    @in_grad_mode
     def __matmul__(self, cotangents: Tensor) -> Tensor:
         """``J^T @ U``: U [B, D, L], or [D, L] for the same cotangents at every latent -> [B, K, L]."""
         forward = self._forward
@@ -345,6 +341,14 @@ class AdjointOperator:
         else:
             out = forward._module.pull(probes)
         return out.permute(1, 2, 0)
+
+
+def _outside_inference(t: Tensor) -> Tensor:
+    """A tensor like t without a history, of which there can be derivatives."""
+    if not t.is_inference():
+        return t.detach()
+    with torch.inference_mode(False):
+        return t.clone()
 
 
 def _probes(
@@ -369,5 +373,5 @@ def _probes(
             f"{name} is {probes.dtype} on {probes.device}; expected {expected} on {z.device}: pass "
             f"{name}.to({expected}).to('{z.device}')"
         )
-    probes = probes.clone() if probes.is_inference() else probes.detach()
+    probes = _outside_inference(probes)
     return probes.T[:, None] if probes.ndim == 2 else probes.permute(2, 0, 1)

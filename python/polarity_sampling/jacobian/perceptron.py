@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -20,13 +21,26 @@ from polarity_sampling.jacobian.stage import Residual, Stage
 _MOST_LAYERS = 8  # of one call of the op
 
 
+class GramWork(NamedTuple):
+    """Multiplications that the Gram matrix of some products takes at one latent, roughly.
+
+    Those in float64 count twice: half as many are in a vector.
+    """
+
+    checked: float
+    """Of products in float32, one of which is formed in float64, too."""
+    float64: float
+    """Of products in float64."""
+    layer: float
+    """In float64 without the products of the last layer: `Perceptron.gram`."""
+
+
 class Perceptron(Stage):
     """Linear layers by constant matrices, each followed by a factor of every unit or by none."""
 
     broadcasts = any_strides = True
 
     def __init__(self, links: Sequence[Link]) -> None:
-        self._links = list(links)
         matrices = [link.stage.matrix for link in links if isinstance(link.stage, Product)]
         # [in, out], [out, in] in memory: each direction reads rows from end to end.
         self._push = [matrix.contiguous().mT for matrix in matrices]
@@ -35,18 +49,20 @@ class Perceptron(Stage):
         self.flops = sum(link.stage.flops for link in links)
         self.widest_hidden = max(matrix.shape[1] for matrix in matrices[:-1])
         self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
+        self._activations = _activations(links)
 
     def join(self, residuals: Sequence[Residual]) -> Residual:
         """Factors [B, width], one for every layer."""
-        left = iter(residuals)
-        factors: list[Tensor] = []
-        for link, following in zip(self._links, [*self._links[1:], None], strict=True):
-            residual = link.stage.join([next(left) for _ in link.parts])
-            if isinstance(link.stage, Pointwise):
-                factors.append(link.stage.dense(residual).expand(link.stage.shape).contiguous())
-            elif following is None or not isinstance(following.stage, Pointwise):
-                weight = self._pull[len(factors)]
+        factors = []
+        for weight, activation in zip(self._pull, self._activations, strict=True):
+            if activation is None:
                 factors.append(weight.new_ones(self._rows, weight.shape[0]))
+                continue
+            stage, parts = activation
+            factor = stage.dense(stage.join(residuals[parts]))
+            if factor.shape != stage.shape:
+                factor = factor.expand(stage.shape)
+            factors.append(factor.contiguous())
         return tuple(factors)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
@@ -56,25 +72,40 @@ class Perceptron(Stage):
         """What `polarity_ext.mlp_gram` gives: of all that `push` would return, which is not formed."""
         return polarity_ext.mlp_gram(_shared(tangents[0]), self._push, residual)
 
-    def gram_share(self, residual: Residual, probes: int) -> float:
-        """Time of `gram` in float64 in parts of that of a Gram matrix of `push` in float32, roughly.
-
-        By multiplications, of which float64 has half as many in a vector. At the samples of the residual.
-        """
-        if self.widest_hidden > 2 * self._push[-1].shape[0]:
-            return math.inf  # what it keeps would outgrow what is spared
+    def gram_work(self, residual: Residual, probes: int) -> GramWork:
+        """Of so many products, at the samples of the residual."""
         active = [(factor != 0).sum(1).double() for factor in residual]
         before = [active[0].new_zeros(()), *active]  # products with the first matrix serve all samples
-        inner = sum((a * b).mean() for a, b in zip(before[:-2], active[:-1], strict=True)) * probes
-        last, outputs = active[-2], active[-1]
-        behind = outputs * last * (last + 1) / 2 + last * probes * (last + probes / 2)
-        formed = outputs * last * probes + outputs * probes * (probes + 1)
-        return float((2 * inner + 2 * behind.mean()) / (inner + formed.mean()))
+        *inner, outer = [float((a * b).mean()) for a, b in zip(before[:-1], active, strict=True)]
+        hidden, last, outputs = sum(inner), active[-2], active[-1]
+        squares = float((outputs * probes * (probes + 1)).mean())
+        behind = float((outputs * last * (last + 1) + last * probes * (2 * last + probes)).mean())
+        if self.widest_hidden > 2 * self._push[-1].shape[0]:
+            behind = math.inf  # what it keeps would outgrow what is spared
+        return GramWork(
+            checked=(probes + 2) * (hidden + outer) + squares,
+            float64=2 * probes * (hidden + outer) + squares,
+            layer=2 * probes * hidden + behind,
+        )
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents
         assert u is not None
         return (polarity_ext.mlp_cotangents(_shared(u), self._pull, residual),)
+
+
+def _activations(links: Sequence[Link]) -> list[tuple[Pointwise, slice] | None]:
+    """Behind every layer: the activation and which of the chain's residuals it needs, or None."""
+    found: list[tuple[Pointwise, slice] | None] = []
+    start = 0
+    for link in links:
+        parts = slice(start, start + len(link.parts))
+        if isinstance(link.stage, Pointwise):
+            found[-1] = link.stage, parts
+        else:
+            found.append(None)
+        start = parts.stop
+    return found
 
 
 def _shared(probes: Tensor) -> Tensor:

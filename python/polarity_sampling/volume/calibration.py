@@ -13,7 +13,7 @@ import polarity_ext
 from polarity_sampling.errors import PolarityWarning
 from polarity_sampling.generator import Generator, Version
 from polarity_sampling.jacobian.compiled import NotCapturedError
-from polarity_sampling.jacobian.operator import jacobian
+from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
@@ -38,10 +38,14 @@ ROUNDING_LATENTS = 8
 ROUNDING_PROBES = 8
 # Bounds are set this far above estimates, because latents differ.
 SAFETY = 2.0
+# That of products in float64 which nobody checks so far again: there is plenty to spare.
+UNCHECKED = 1024.0
 # Latents calibrated together.
 _BATCH = 16
 # Part of the usual multiplications that others may take instead of them.
 WORTH_SPARING = 0.8
+# Multiplications at a latent that do not count beside the calls that a check is made of.
+NEGLIGIBLE = 1 << 14
 # What is assumed of a module that cannot run in float64: the coarsest error a float32 network shows.
 ASSUMED_ROUNDING = 1e-5
 
@@ -80,6 +84,11 @@ def _schatten4(working: Tensor, reference: Tensor) -> Tensor:
     return pairs**0.25
 
 
+GramRoute = Literal["checked", "float64", "layer"]
+"""By products in the generator's precision, which float64 checks; of small perceptrons by products in float64
+alone; or, in float64 as well, without those of the last layer."""
+
+
 @dataclass(frozen=True)
 class Rounding:
     """Size of the rounding error of J in units of sigma_1, for one generator in one precision."""
@@ -94,8 +103,8 @@ class Rounding:
     """Measured against float64, or assumed because the module does not run in it."""
     primal: Primal
     """Whose forward pass decided on the activations."""
-    spares_layer: bool = False
-    """Gram matrices are cheaper without the last layer's products, and then in float64."""
+    gram: GramRoute = "checked"
+    """How the exact route comes to Gram matrices."""
 
     @property
     def probes(self) -> int:
@@ -165,8 +174,21 @@ def _measure(
     )
     scale = EPS64 / EPS32 if dtype == torch.float64 else 1.0
     eta = SAFETY * spectral
-    spares = dtype == torch.float32 and operator.gram_share(input_basis(single, z).shape[-1]) < WORTH_SPARING
-    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal, spares)
+    route = "checked" if dtype == torch.float64 else _gram_route(operator, input_basis(single, z), memory)
+    return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal, route)
+
+
+def _gram_route(operator: JacobianOperator, basis: Tensor, memory: str | int) -> GramRoute:
+    """The fastest at these latents."""
+    size = basis.shape[-1]
+    work = operator.gram_work(size)
+    if work is None:
+        return "checked"
+    if work.layer < WORTH_SPARING * work.checked:
+        return "layer"
+    columns = 8 * operator.shape[1] * size  # of one latent, and as many more as batches are made for
+    fits = 4 * columns <= parse_memory(memory)
+    return "float64" if fits and work.float64 <= work.checked + NEGLIGIBLE else "checked"
 
 
 def _settles(generator: Generator, z: Tensor, label: Tensor | None, memory: str | int) -> bool:

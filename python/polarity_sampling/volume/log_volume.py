@@ -1,6 +1,6 @@
 """`log_volume`: the log-volume of a generator at a batch of latents, each with a bound on its error."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -16,10 +16,11 @@ from polarity_sampling.precision import in_full_precision
 from polarity_sampling.volume.calibration import CHECK_PROBES, rounding_of
 from polarity_sampling.volume.latents import nonzero, why_no_more
 from polarity_sampling.volume.plan import TolMode, plan_for
-from polarity_sampling.volume.routes import Method, Settings, one_batch
+from polarity_sampling.volume.routes import Method, Settings, Volumes, one_batch
 from polarity_sampling.volume.svd import check_tol
 from polarity_sampling.volume.top_k import auto_top_k
 
+_METHODS, _TOL_MODES, _PRIMALS = get_args(Method), get_args(TolMode), ("auto", *get_args(Primal))
 # Latents handled together at most; by then the cost of a call has vanished in that of its products.
 MAX_BATCH = 1024
 # On a CPU as many at least, where the memory allows it: many enough for products at full speed.
@@ -99,8 +100,8 @@ def log_volume(
     certified Krylov iteration took fewer products on those; a latent that it does not bring to `tol` within
     n products is done exactly. The forward pass runs in float64, which decides on which side of its kink an
     activation is, and a random product in float64 checks the rounding of every latent. Latents whose
-    rounding exceeds `tol` are done again in float64. Exact products of a perceptron with few active units
-    are all in float64 (on a CPU), because there that is also the fastest way.
+    rounding exceeds `tol` are done again in float64. Exact products of a perceptron that is small or has few
+    active units are all in float64 (on a CPU), because there that is also the fastest way.
 
     What a latent gets depends on the generator and the arguments, never on the other latents of the call.
 
@@ -135,20 +136,19 @@ def log_volume(
         GeneratorError: the generator cannot be differentiated latent by latent.
     """
     check_tol(tol)
-    if method not in get_args(Method):
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(get_args(Method))}")
-    if tol_mode not in get_args(TolMode):
+    if method not in _METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(_METHODS)}")
+    if tol_mode not in _TOL_MODES:
         raise ValueError(f"tol_mode is {tol_mode!r}; expected 'absolute' or 'relative'")
     if tol_mode == "relative" and method != "auto":
         raise ValueError(f"tol_mode 'relative' chooses its own route; expected method='auto', not {method!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed is {seed!r}; expected an integer in [0, 2**63)")
     budget = parse_memory(memory)
-    if primal not in ("auto", *get_args(Primal)):
+    if primal not in _PRIMALS:
         raise ValueError(f"primal is {primal!r}; expected 'auto', 'working' or 'float64'")
-    generator = generator_for(generator, z, label)
+    generator = generator_for(generator, z, label).at_rest()
     z, labels = checked_inputs(generator, z, label)
-    generator = generator.at_rest()
     size = nonzero(generator, z, labels)
     if top_k == "auto":
         top_k = auto_top_k(generator, seed, budget)
@@ -171,24 +171,17 @@ def log_volume(
         memory=budget,
     )
     batch = batch_size(footprint(generator, z, labels).dim_out, z.shape[1], budget, z.device)
-    parts = [
-        one_batch(settings, z[i : i + batch], None if labels is None else labels[i : i + batch])
-        for i in range(0, z.shape[0], batch)
-    ]
-    columns = {f.name: _joined([getattr(p, f.name) for p in parts]) for f in fields(parts[0])}
+    several = (None,) * -(-z.shape[0] // batch) if labels is None else labels.split(batch)
+    parts = [one_batch(settings, zs, label) for zs, label in zip(z.split(batch), several, strict=True)]
+    columns = parts[0] if len(parts) == 1 else Volumes(*map(torch.cat, zip(*parts, strict=True)))
     return LogVolume(
-        **columns,
-        converged=columns["error"] <= tol,
+        **columns._asdict(),
         method=settings.route,
         certificate=settings.certificate,
         failure=settings.failure,
         tol=tol,
         tol_mode=tol_mode,
     )
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def batch_size(dim_out: int, dim_in: int, budget: int, device: torch.device) -> int:

@@ -1,18 +1,19 @@
 """A batch of latents on its way to log-volumes: the route, the float64 check, and going over again."""
 
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 import polarity_ext
 from polarity_sampling.generator import Generator
-from polarity_sampling.jacobian.operator import jacobian
+from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
     KINK,
     SAFETY,
+    UNCHECKED,
     Rounding,
     disagreement,
     probe_matrix,
@@ -27,6 +28,7 @@ from polarity_sampling.volume.singular_values import Status
 from polarity_sampling.volume.spectrum import (
     Spectrum,
     bracketed_spectrum,
+    gram_spectrum,
     noise_floor,
     spectrum_of_gram,
     spectrum_of_layer_gram,
@@ -65,8 +67,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True)
-class Volumes:
+class Volumes(NamedTuple):
     """The columns of a `LogVolume` that are computed batch by batch."""
 
     value: Tensor
@@ -79,76 +80,101 @@ class Volumes:
     delta: Tensor
     recomputed: Tensor
     spent: Tensor
+    converged: Tensor
 
 
 @dataclass(frozen=True)
 class _Found:
     """What a route has to say of b latents."""
 
-    spectrum: Spectrum
+    spectrum: Spectrum  # of the k largest singular values
+    value: Tensor  # [b]
+    error: Tensor  # [b]
     rank: Tensor  # [b]
     spent: Tensor  # [b]
     slow: Tensor | None = None  # [b] bool: tol is out of reach of this route
     spread: Tensor | None = None  # [b] error that no spectrum shows: what a calibrated correction leaves
 
-    def log_volume(self) -> tuple[Tensor, Tensor]:
-        value, error = self.spectrum.log_volume()
-        return value, error if self.spread is None else error + self.spread
+    @staticmethod
+    def of(
+        spectrum: Spectrum,
+        top_k: int,
+        products: int | Tensor,
+        slow: Tensor | None = None,
+        spread: Tensor | None = None,
+    ) -> "_Found":
+        """By a spectrum of k singular values or more, and the products it took."""
+        value, error, rank = spectrum.log_volume(top_k)
+        error = error if spread is None else error + spread
+        spent = torch.full_like(rank, products) if isinstance(products, int) else products
+        return _Found(spectrum.leading(top_k), value, error, rank, spent, slow, spread)
+
+    def with_eta(self, eta: Tensor) -> "_Found":
+        """With another bound [b] on the rounding of Jacobians. The floor stays where it is."""
+        spectrum = replace(self.spectrum, eta=eta)
+        top_k = spectrum.singular_values.shape[1]
+        return replace(_Found.of(spectrum, top_k, self.spent, self.slow, self.spread), rank=self.rank)
 
     def replace_rows(self, index: Tensor, other: "_Found") -> "_Found":
         """Rows `index` from `other`, which left nothing out; its products come on top."""
-        rank, spent = self.rank.clone(), self.spent.clone()
-        rank[index] = other.rank
-        spent[index] += other.spent
+        columns = {
+            name: getattr(self, name).index_copy(0, index, getattr(other, name))
+            for name in ("value", "error", "rank")
+        }
+        spent = self.spent.index_add(0, index, other.spent)
         slow, spread = (
             None if column is None else column.index_fill(0, index, 0) for column in (self.slow, self.spread)
         )
-        return _Found(self.spectrum.replace_rows(index, other.spectrum), rank, spent, slow, spread)
+        spectrum = self.spectrum.replace_rows(index, other.spectrum)
+        return _Found(spectrum, **columns, spent=spent, slow=slow, spread=spread)
 
 
 def one_batch(settings: Settings, z: Tensor, label: Tensor | None) -> Volumes:
     """Log-volumes of latents z [b, K], all in memory together."""
-    nobody = z.new_zeros(z.shape[0], dtype=torch.bool)
+    nobody = kinked = recomputed = z.new_zeros(z.shape[0], dtype=torch.bool)
     if settings.method == "float64":
-        found, kinked, recomputed = _in_float64(settings, z, label), nobody, ~nobody
+        found, recomputed = _in_float64(settings, z, label), ~nobody
+    elif settings.route == "exact" and settings.rounding.gram != "checked":
+        found = _exact_in_float64(settings, z, label)
     else:
         found, kinked = _in_working_precision(settings, z, label)
-        recomputed = nobody
-    value, error = found.log_volume()
-    status = torch.full_like(found.rank, Status.CONVERGED, dtype=torch.int8)
-    if not bool((error <= settings.tol).all()):
+    converged = found.error <= settings.tol
+    status = torch.full_like(nobody, Status.CONVERGED, dtype=torch.int8)
+    if not converged.all():
         if settings.method != "float64" and settings.rounding.verified:
-            recomputed = error > settings.tol  # what rounding spoilt
+            recomputed = found.error > settings.tol  # what rounding spoilt
             if found.slow is not None:  # a route that gave up would do no better in float64
-                recomputed &= ~(found.slow & torch.isfinite(error))
+                recomputed &= ~(found.slow & torch.isfinite(found.error))
             again = recomputed.nonzero()[:, 0]
             if again.numel():
                 part = _in_float64(settings, z[again], None if label is None else label[again])
                 found = found.replace_rows(again, part)
-                value, error = found.log_volume()
-        status = _status(found, error, settings.tol, kinked & ~recomputed)
+                converged = found.error <= settings.tol
+        status = _status(found, converged, kinked & ~recomputed)
+    spectrum = found.spectrum
     return Volumes(
-        value=value,
-        error=error,
+        value=found.value,
+        error=found.error,
         status=status,
-        singular_values=found.spectrum.singular_values.clone(),
+        singular_values=spectrum.singular_values.contiguous(),
         rank=found.rank,
-        floor=found.spectrum.floor,
-        eta=found.spectrum.eta,
-        delta=found.spectrum.delta.amax(1),
+        floor=spectrum.floor,
+        eta=spectrum.eta,
+        delta=spectrum.delta.amax(1),
         recomputed=recomputed,
         spent=found.spent,
+        converged=converged,
     )
 
 
-def _status(found: _Found, error: Tensor, tol: float, kinked: Tensor) -> Tensor:
+def _status(found: _Found, converged: Tensor, kinked: Tensor) -> Tensor:
     """[b] int8: why a latent missed tol, if it did."""
     status = torch.full_like(found.rank, Status.ROUNDING, dtype=torch.int8)
     status[kinked] = Status.KINK
     if found.slow is not None:
         status[found.slow] = Status.SLOW_SPECTRUM
     status[(found.spectrum.singular_values <= found.spectrum.floor[:, None]).any(1)] = Status.BELOW_FLOOR
-    status[error <= tol] = Status.CONVERGED
+    status[converged] = Status.CONVERGED
     return status
 
 
@@ -156,9 +182,6 @@ def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -
     """The planned route, with the rounding bound of every latent checked against float64 products."""
     rounding = settings.rounding
     latents = Jacobians.at(settings.generator, z, label, settings.memory, rounding.primal)
-    if settings.route == "exact" and rounding.spares_layer:
-        found = _without_last_layer(settings, latents, input_basis(settings.generator, z.double()))
-        return found, z.new_zeros(z.shape[0], dtype=torch.bool)
     basis = input_basis(settings.generator, z)
     checks = rounding.probes if z.dtype != torch.float64 and rounding.verified else 0
     if settings.certificate == "estimate" and rounding.primal == "float64":
@@ -169,12 +192,12 @@ def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -
     if not checks:
         return found, z.new_zeros(z.shape[0], dtype=torch.bool)
     off = disagreement(working[:, :, :checks], _reference(settings, latents, probes[:, :checks].double()))
-    spectrum = found.spectrum
-    kinked = off > KINK * rounding.frobenius * spectrum.singular_values[:, 0]
-    # The floor stays where the generator's rounding puts it; only the error bar knows about this latent.
-    eta = torch.where(kinked, torch.maximum(spectrum.eta, SAFETY * off), spectrum.eta)
-    spectrum = Spectrum(spectrum.singular_values, spectrum.floor, eta, spectrum.delta)
-    return _Found(spectrum, found.rank, found.spent, found.slow, found.spread), kinked
+    eta = found.spectrum.eta
+    kinked = off > KINK * rounding.frobenius * found.spectrum.singular_values[:, 0]
+    if kinked.any():
+        # The floor stays where the generator's rounding puts it; only the error bar knows about this latent.
+        found = found.with_eta(torch.where(kinked, torch.maximum(eta, SAFETY * off), eta))
+    return found, kinked
 
 
 def _reference(settings: Settings, latents: Jacobians, probes: Tensor) -> Tensor:
@@ -211,21 +234,21 @@ def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
         matrix, products = gram(latents, basis, settings.memory)
         working = latents @ probes if count else latents.operator.z.new_zeros(())
     spectrum = spectrum_of_gram(matrix, settings.rounding.eta, latents.dtype)
-    return _found(spectrum, settings.top_k, products + count), working
+    return _Found.of(spectrum, settings.top_k, products + count), working
 
 
-def _without_last_layer(settings: Settings, latents: Jacobians, basis: Tensor) -> _Found:
-    """All products, but those of the last layer; in float64, so that there is nothing to check."""
-    found = latents.operator.gram_in_float64(basis)
-    assert found is not None
-    spectrum = spectrum_of_layer_gram(*found, settings.rounding.eta64)
-    return _found(spectrum, settings.top_k, basis.shape[-1])
-
-
-def _found(spectrum: Spectrum, top_k: int, products: int) -> _Found:
-    """From all singular values."""
-    rank = spectrum.rank
-    return _Found(spectrum.leading(top_k), rank, torch.full_like(rank, products))
+def _exact_in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
+    """A perceptron's products in float64, perhaps without those of the last layer: no latent is checked."""
+    rounding = settings.rounding
+    operator = JacobianOperator(settings.generator, z, label, settings.memory, primal=rounding.primal)
+    basis = input_basis(settings.generator, z.double())
+    if rounding.gram == "layer":
+        found = operator.gram_in_float64(basis)
+        assert found is not None
+        spectrum = spectrum_of_layer_gram(*found, rounding.eta64)
+    else:
+        spectrum = gram_spectrum(operator.in_float64(basis), UNCHECKED * rounding.eta64)
+    return _Found.of(spectrum, settings.top_k, basis.shape[-1])
 
 
 def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int) -> _Found:
@@ -262,7 +285,7 @@ def _bracketed(settings: Settings, latents: Jacobians, basis: Tensor, count: int
         )
     spectrum = bracketed_spectrum(values, size, eta, latents.dtype)
     slow = values.status == Status.SLOW_SPECTRUM
-    found = _Found(spectrum, spectrum.rank, values.products + count, slow)
+    found = _Found.of(spectrum, settings.top_k, values.products + count, slow)
     return found if settings.plan is None else _exact_for(settings, found, slow, latents, basis)
 
 
@@ -292,8 +315,7 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
     sigma = krylov.eigenvalues[:, :top_k].sqrt() * torch.exp(-plan.correction)
     delta = krylov.delta[:, None].expand_as(sigma)
     spectrum = Spectrum.of(sigma, delta, size, settings.rounding.eta, latents.dtype)
-    rank, spread = spectrum.rank, torch.full_like(spectrum.floor, plan.spread)
-    found = _Found(spectrum, rank, torch.full_like(rank, products), unlike, spread)
+    found = _Found.of(spectrum, top_k, products, unlike, torch.full_like(spectrum.floor, plan.spread))
     return _exact_for(settings, found, unlike, latents, basis)
 
 
@@ -315,4 +337,4 @@ def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
         i += columns.shape[0]
         parts.append(svd_spectrum(columns, settings.rounding.eta64))
     whole = Spectrum(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Spectrum)))
-    return _found(whole, settings.top_k, size)
+    return _Found.of(whole, settings.top_k, size)

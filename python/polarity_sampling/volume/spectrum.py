@@ -8,7 +8,6 @@ from torch import Tensor
 
 import polarity_ext
 from polarity_sampling.volume import dense
-from polarity_sampling.volume.certificate import log_volume_and_error
 from polarity_sampling.volume.qr import triangular_factor
 from polarity_sampling.volume.singular_values import SingularValues, rounding_unit
 
@@ -28,18 +27,16 @@ class Spectrum:
         largest = sigma[:, 0]
         return Spectrum(sigma, noise_floor(eta, size, dtype) * largest, eta * largest, delta)
 
-    @property
-    def rank(self) -> Tensor:
-        """[B] int64: how many of the m lie above the floor."""
-        return (self.singular_values > self.floor[:, None]).sum(1)
-
     def leading(self, top_k: int) -> "Spectrum":
         """The k largest alone."""
+        if self.singular_values.shape[1] == top_k:
+            return self
         return Spectrum(self.singular_values[:, :top_k], self.floor, self.eta, self.delta[:, :top_k])
 
-    def log_volume(self) -> tuple[Tensor, Tensor]:
-        """Sum of the logarithms of all m, and a bound on its error; [B] each."""
-        return log_volume_and_error(self.singular_values, self.floor, self.eta, self.delta)
+    def log_volume(self, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of the logarithms of the k largest, a bound on its error, and how many of all m lie above the
+        floor (int64); [B] each."""
+        return polarity_ext.floored_log_sum(self.singular_values, self.floor, self.eta, self.delta, top_k)
 
     def replace_rows(self, index: Tensor, other: "Spectrum") -> "Spectrum":
         """A copy with rows `index` from `other`."""
@@ -69,7 +66,7 @@ def gram_spectrum(columns: Tensor, eta: float) -> Spectrum:
 def spectrum_of_gram(gram: Tensor, eta: float, dtype: torch.dtype) -> Spectrum:
     """From J^T J [B, n, n], of columns in `dtype`; eta in units of sigma_1."""
     size = gram.shape[1]
-    squares = dense.eigenvalues(gram).clamp(min=0.0)
+    squares = dense.eigenvalues(gram).clamp_(min=0.0)
     delta = rounding_unit(size) * squares[:, :1]
     return Spectrum.of(squares.sqrt(), delta.expand_as(squares), size, eta, dtype)
 

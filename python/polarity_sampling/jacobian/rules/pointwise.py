@@ -208,13 +208,15 @@ class Rectifier(Pointwise):
     """ReLU and leaky ReLU: the derivative has two values, and one bit for each unit is kept.
 
     Attributes:
+        keeps_bits: False where the derivative itself is kept, for one of many stages in one: `dense`.
         slopes: below zero and above.
         channels_last: bits are in the order of rows, columns, channels, as images lie in memory.
     """
 
     def __init__(self, call: Call, slope: float) -> None:
         super().__init__(call, lambda args, kwargs, out: ())
-        self._slope, self._dtype = slope, call.out.dtype
+        self._slope = slope
+        self.keeps_bits = True
         self.slopes = (slope, 1.0)
         self.channels_last = len(self.shape) == 4 and self.shape[1] > FEW_CHANNELS
 
@@ -225,13 +227,15 @@ class Rectifier(Pointwise):
         return stage
 
     def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
+        if not self.keeps_bits:
+            value, derivative = polarity_ext.activation(args[0], "leaky_relu", self._slope)
+            return value, (derivative,)
         value, bits = polarity_ext.rectify(self._in_memory(args[0]), self._slope)
         return self._from_memory(value), (bits,)
 
     def dense(self, residual: Residual) -> Tensor:
-        (bits,) = residual
-        ones = torch.ones((1, *self.shape), dtype=self._dtype, device=bits.device)
-        return self._masked(ones, bits, False)[0]
+        (derivative,) = residual
+        return derivative if self.slopes[1] == 1.0 else derivative * self.slopes[1]
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         return (self._masked(tangents[0], residual[0], owned),)
