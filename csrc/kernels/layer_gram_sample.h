@@ -60,26 +60,38 @@ POLARITY_INLINE double sum_of_squares(const double* packed, int64_t count, int64
 }
 
 // packed[k][row] = rows first .. first + rows of diag(factor) W, its columns the active units;
-// zeros from `rows` to `depth`.
+// zeros from `rows` to `depth`. Where a column does not lie in one piece of memory, some rows at a
+// time: their active units, then the next rows.
 template <typename T>
 POLARITY_INLINE void pack_columns(const T* weight, const T* factor, const LayerGramShape& shape,
                                   const std::vector<int64_t>& active, int64_t first, int64_t rows,
                                   int64_t depth, double* packed) {
+  constexpr int64_t kRows = 8;
+  const auto count = static_cast<int64_t>(active.size());
+  const int64_t* const unit = active.data();
   const T* const scale = factor + first;
-  for (const int64_t unit : active) {
-    const T* const from = weight + first * shape.weight_output + unit * shape.weight_unit;
-    if (shape.weight_output == 1) {
+  const T* const from = weight + first * shape.weight_output;
+  if (shape.weight_output == 1) {
+    for (int64_t k = 0; k < count; ++k) {
+      const T* const column = from + unit[k] * shape.weight_unit;
       for (int64_t r = 0; r < rows; ++r) {
-        packed[r] = static_cast<double>(scale[r]) * static_cast<double>(from[r]);
-      }
-    } else {
-      for (int64_t r = 0; r < rows; ++r) {
-        packed[r] =
-            static_cast<double>(scale[r]) * static_cast<double>(from[r * shape.weight_output]);
+        packed[k * depth + r] = static_cast<double>(scale[r]) * static_cast<double>(column[r]);
       }
     }
-    std::fill(packed + rows, packed + depth, 0.0);
-    packed += depth;
+  } else {
+    for (int64_t start = 0; start < rows; start += kRows) {
+      const int64_t end = std::min(start + kRows, rows);
+      for (int64_t k = 0; k < count; ++k) {
+        const T* const column = from + unit[k] * shape.weight_unit;
+        for (int64_t r = start; r < end; ++r) {
+          packed[k * depth + r] =
+              static_cast<double>(scale[r]) * static_cast<double>(column[r * shape.weight_output]);
+        }
+      }
+    }
+  }
+  for (int64_t k = 0; k < count; ++k) {
+    std::fill(packed + k * depth + rows, packed + (k + 1) * depth, 0.0);
   }
 }
 
