@@ -11,6 +11,7 @@
 #include "cpu_vector.h"
 #include "mlp_panels.h"
 #include "mlp_tangents.h"
+#include "prefetch.h"
 
 namespace polarity::cpu {
 
@@ -91,6 +92,7 @@ POLARITY_INLINE void pack(const T* matrix, int64_t width, const Units& inputs, c
       const int64_t used = std::min(kWide, count - start);
       if (!outputs.all) {
         const int32_t* chosen = outputs.index.data() + first + start;
+#pragma GCC unroll 8
         for (int64_t j = 0; j < used; ++j) target[j] = row[chosen[j]];
       } else if (used == kWide) {
         std::copy_n(row + first + start, kWide, target);
@@ -149,9 +151,12 @@ POLARITY_INLINE void gather(const T* source, Strides strides, int64_t rows, cons
   if (strides.row == 1 && strides.unit != 1) {
     return gather_columns<isa>(source, strides.unit, rows, scale, units, state, work.stride);
   }
+  const int64_t reach = units.count > 0 ? index[units.count - 1] + 1 : 0;
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = source + r * strides.row;
     T* to = state + r * work.stride;
+    // Probes lie far apart: the next one is asked for.
+    if (strides.unit == 1 && r + 1 < rows) prefetch(from + strides.row, reach);
     if (units.all && strides.unit == 1) {
       for (int64_t k = 0; k < units.count; ++k) to[k] = from[k] * scale[k];
     } else {
