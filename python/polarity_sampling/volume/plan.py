@@ -39,8 +39,8 @@ TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
 ITERATED = 0.8
 # Parts of the exact route's cost that others may take, their narrow blocks counted (`_narrow`). With a
-# certificate for every latent (the adjoint, residuals) a product costs up to five times as much as there,
-# little more in a large network; see benchmarks/volume/results/speed.csv.
+# certificate for every latent (the adjoint, residuals) a product costs more than there, most in a small
+# network; see benchmarks/volume/results/speed.csv.
 WORTH_ITERATING = 0.45
 WORTH_FIXED = 0.75
 # Directions of a Krylov space of fixed length for each singular value. With fewer, or from a narrower block
@@ -182,11 +182,7 @@ def _cost(width: int, steps: int) -> float:
 
 
 def _narrow(width: int) -> float:
-    """Times as long as among many columns one takes among `width`: so many take as long as one more there.
-
-    1.6 for two columns and 1.1 for eight of J and J^T of a StyleGAN2 generator, where reading the weights
-    is what takes the time of one.
-    """
+    """What a product among `width` columns counts for: they are taken to last as one more among many."""
     return (width + 1) / width
 
 
