@@ -10,6 +10,11 @@ from polarity_ext._load import load_extension
 _C = load_extension()
 
 from polarity_ext.ops.activation import ACTIVATIONS, activation  # noqa: E402
+from polarity_ext.ops.active_convolutions import (  # noqa: E402
+    ActiveConvolution,
+    ActiveConvolutions,
+    active_weight,
+)
 from polarity_ext.ops.cholesky import cholesky  # noqa: E402
 from polarity_ext.ops.cholesky_qr import cholesky_qr  # noqa: E402
 from polarity_ext.ops.convolution_chain import ChainedConvolution, ConvolutionChain  # noqa: E402
@@ -40,9 +45,12 @@ from polarity_ext.ops.winograd import winograd, winograd_weight  # noqa: E402
 
 __all__ = [
     "ACTIVATIONS",
+    "ActiveConvolution",
+    "ActiveConvolutions",
     "ChainedConvolution",
     "ConvolutionChain",
     "activation",
+    "active_weight",
     "build_info",
     "cholesky",
     "cholesky_qr",

@@ -40,5 +40,8 @@ STABLE_TORCH_LIBRARY(polarity, m) {
   m.def(
       "convolution_chain(Tensor x, Tensor[] weights, Tensor[] factors, int[] settings, float[] "
       "slopes) -> Tensor");
+  m.def(
+      "active_convolutions(Tensor x, Tensor[] weights, Tensor[] factors, int[] settings, float[] "
+      "slopes, int[] orders, bool channels_last) -> Tensor");
   m.def("linear_tangents(Tensor t, Tensor weight, Tensor d, int precision) -> Tensor");
 }

@@ -16,9 +16,10 @@ namespace {
 struct KernelRow {
   const char* name;
   const char* dtypes;
+  bool has_cuda = true;
 };
 
-// Every kernel has a CPU backend; CUDA beside it where the build has CUDA.
+// Every kernel has a CPU backend; most have CUDA beside it where the build has CUDA.
 constexpr KernelRow kKernels[] = {
     {"gaussian", "float32"},
     {"uniform", "float32 float64"},
@@ -44,6 +45,7 @@ constexpr KernelRow kKernels[] = {
     {"linear_tangents", "float32 float64"},
     {"winograd", "float32 float64"},
     {"convolve_to_few", "float32 float64"},
+    {"active_convolutions", "float32 float64", false},
 };
 
 py::dict build_info() {
@@ -64,7 +66,7 @@ py::list kernel_table() {
     py::dict entry;
     entry["name"] = row.name;
     entry["dtypes"] = row.dtypes;
-    entry["backends"] = POLARITY_HAS_CUDA ? "cpu cuda" : "cpu";
+    entry["backends"] = POLARITY_HAS_CUDA && row.has_cuda ? "cpu cuda" : "cpu";
     rows.append(entry);
   }
   return rows;

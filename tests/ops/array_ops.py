@@ -17,8 +17,8 @@ KINDS = list(ACTIVATIONS)
 # They take torch tensors alone: part of their work is a matrix product of torch's library, or they make and
 # take bits.
 TORCH_ONLY = {
-    "layer_gram", "linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents", "modulate_tangents_",
-    "rectify", "winograd",
+    "active_convolutions", "layer_gram", "linear_tangents", "mask_tangents", "mask_tangents_", "mlp_tangents",
+    "modulate_tangents_", "rectify", "winograd",
 }  # fmt: skip
 
 

@@ -123,6 +123,9 @@ def _verify(
     # Written so that NaN fails it too.
     if not float((found - expected).abs().max()) <= tolerance * max(scale, 1e-30):
         raise NotCapturedError("the recorded operations give other samples (values baked in, or a branch)")
+    if not lowered.constant:
+        lowered.push.settle(residuals)
+        lowered.pull.settle(residuals)
     if derivative:
         _verify_derivative(generator, lowered, residuals, other, classes, expected.shape[1])
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from torch import Tensor
 
 from polarity_ext import ChainedConvolution, ConvolutionChain
+from polarity_sampling.jacobian.active import ActiveTail
 from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.rules.convolution_forms import ToFew, Winograd
 from polarity_sampling.jacobian.rules.pointwise import Pointwise, Rectifier
@@ -63,18 +64,41 @@ class Convolutions(Stage):
 
     def __init__(self, parts: Sequence[Scaled]) -> None:
         self.parts = list(parts)
+        self._tail: ActiveTail | None = None
+        self._heads: dict[int, list[_Group]] = {}
         first = parts[0].scale
         assert first is not None
         self._batch = first.shape[0]
 
+    def settle(self, residual: Residual, transposed: bool) -> None:
+        """Chooses which convolutions leave out inactive units, by those of calibration latents."""
+        parts = [(part.convolution, part.scale) for part in self.parts]
+        tail = ActiveTail(parts, transposed, self._factors(residual))
+        self._tail = tail if tail.is_of_use else None
+
+    @property
+    def active_bytes(self) -> int:
+        """Of weights rearranged for what leaves out inactive units."""
+        return 0 if self._tail is None else self._tail.bytes
+
+    @property
+    def whole(self) -> int:
+        """How many of the convolutions, the first ones, yield all units when there are many tangents."""
+        start = None if self._tail is None else self._tail.start_of_many
+        return len(self.parts) if start is None else start
+
+    def _factors(self, residual: Residual) -> list[Tensor | None]:
+        kept = iter(residual)
+        return [None if part.scale is None else next(kept) for part in self.parts]
+
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         """``residual``: the one tensor of every part that has a factor."""
-        return (self._run(residual, tangents[0], owned, self._pushed, False),)
+        return (self._run(residual, tangents[0], owned, False),)
 
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents
         assert u is not None
-        return (self._run(residual, u, owned, self._pulled, True),)
+        return (self._run(residual, u, owned, True),)
 
     @cached_property
     def _pushed(self) -> "list[_Group]":
@@ -84,12 +108,46 @@ class Convolutions(Stage):
     def _pulled(self) -> "list[_Group]":
         return _groups(self.parts, True)
 
-    def _run(
-        self, residual: Residual, t: Tensor, owned: bool, groups: "list[_Group]", transposed: bool
+    def _run(self, residual: Residual, t: Tensor, owned: bool, transposed: bool) -> Tensor:
+        given = self._factors(residual)
+        tail, start = self._tail, None
+        if tail is not None and self._match(given, t):
+            start = tail.start(t.shape[0], shared=t.shape[1] != self._batch)
+        if tail is not None and start is not None:
+            if start > 0:
+                t = self._run_groups(given, t, owned, self._head(start, transposed), transposed)
+            before = given[start - 1] if start > 0 else None
+            return tail.apply(start, t, [before, *given[start:]])
+        return self._run_groups(given, t, owned, self._pulled if transposed else self._pushed, transposed)
+
+    def _head(self, start: int, transposed: bool) -> "list[_Group]":
+        """The convolutions before part ``start``, without the factor behind the last one."""
+        if start not in self._heads:
+            *others, last = self.parts[:start]
+            self._heads[start] = _groups([*others, Scaled(last.convolution, None)], transposed)
+        return self._heads[start]
+
+    def _match(self, factors: Sequence[Tensor | None], t: Tensor) -> bool:
+        """Whether all factors but those of rectifiers are numbers of every result, in the dtype of t."""
+        numbers = [
+            (part.scale, factor)
+            for part, factor in zip(self.parts, factors, strict=True)
+            if part.scale is not None and factor is not None and not isinstance(part.scale, Rectifier)
+        ]
+        return all(factor.shape == scale.shape and factor.dtype == t.dtype for scale, factor in numbers)
+
+    def _run_groups(
+        self,
+        given: Sequence[Tensor | None],
+        t: Tensor,
+        owned: bool,
+        groups: "list[_Group]",
+        transposed: bool,
     ) -> Tensor:
-        kept = iter(residual)
+        kept = iter(given)
         for parts, chain in groups:
-            factors = [None if part.scale is None else next(kept) for part in parts]
+            here = zip(parts, kept)  # noqa: B905 (the factors of the next group stay)
+            factors = [None if part.scale is None else factor for part, factor in here]
             if chain is not None and self._fits(parts, factors, t, transposed):
                 t = chain(t, factors)
                 continue

@@ -102,14 +102,15 @@ class Lowered:
     @cached_property
     def push_bytes(self) -> int:
         """Of weights that stages have rearranged for the primal pass and for ``push``."""
-        return sum(link.stage.primal_bytes for link in self.unfused) + sum(
-            link.stage.push_bytes for link in self.links
-        )
+        rearranged = sum(link.stage.primal_bytes for link in self.unfused)
+        rearranged += sum(link.stage.push_bytes for link in self.links)
+        return rearranged if self.constant else rearranged + self.push.active_bytes
 
     @cached_property
     def pull_bytes(self) -> int:
         """Of those for ``pull``, besides."""
-        return sum(link.stage.pull_bytes for link in self.links)
+        rearranged = sum(link.stage.pull_bytes for link in self.links)
+        return rearranged if self.constant else rearranged + self.pull.active_bytes
 
     @cached_property
     def stages(self) -> list[tuple[type, tuple[str, ...]]]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from polarity_ext.ops.layout import is_dense
-from polarity_sampling.jacobian.epilogue import joined
+from polarity_sampling.jacobian.epilogue import Convolutions, joined
 from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.stage import Residual, Stage
 
@@ -45,6 +45,7 @@ class _Step:
 
     links: tuple[int, ...]
     """Whose residuals it needs."""
+    stage: Stage
     apply: Callable[[Residual, Sequence[Tensor | None], bool], Sequence[Tensor]]
     """The stage's ``push`` or ``pull``."""
     shares: bool
@@ -94,9 +95,25 @@ class Program:
         self.any_strides = self._takes_any_strides(plan)
         """Takes probes in any layout of memory."""
         self.bytes_per_probe = self._peak() * itemsize
-        written = [slot for step in self._steps for slot in (*step.between, *step.writes)]
-        self.largest = max(map(self._size, written)) * itemsize
+        self._itemsize = itemsize
+
+    def settle(self, residuals: Sequence[Residual]) -> None:
+        """Has stages choose how they run, by what they need of calibration latents."""
+        for step in self._steps:
+            if isinstance(step.stage, Convolutions):
+                step.stage.settle(_together(residuals, step.links), self.transposed)
+
+    @property
+    def active_bytes(self) -> int:
+        """Of weights rearranged for stages that leave out inactive units."""
+        stages = (step.stage for step in self._steps)
+        return sum(stage.active_bytes for stage in stages if isinstance(stage, Convolutions))
+
+    @property
+    def largest(self) -> int:
         """Bytes of the largest tangent, for one probe."""
+        written = [slot for step in self._steps for slot in (*_formed(step), *step.writes)]
+        return max(map(self._size, written)) * self._itemsize
 
     def run(self, residuals: Sequence[Residual], probes: Tensor) -> Tensor:
         """Probes [L, B, *], or [L, 1, *] for the same at every sample -> [L, B, *]."""
@@ -167,7 +184,9 @@ class Program:
                 memory.pop(slot, None)
             apply: Any = stage.pull if backwards else stage.push
             steps.append(
-                _Step(planned.links, apply, shares, reads, writes, planned.between, owned, frees, expands)
+                _Step(
+                    planned.links, stage, apply, shares, reads, writes, planned.between, owned, frees, expands
+                )
             )
         return steps
 
@@ -212,6 +231,11 @@ class _Planned:
     writes: tuple[int, ...]
     between: tuple[int, ...] = ()
     """Slots of those that were joined; the last one is what it writes."""
+
+
+def _formed(step: _Step) -> tuple[int, ...]:
+    """Those of the slots between that are written to whole."""
+    return step.between[: step.stage.whole] if isinstance(step.stage, Convolutions) else step.between
 
 
 def _together(residuals: Sequence[Residual], links: tuple[int, ...]) -> Residual:

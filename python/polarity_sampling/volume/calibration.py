@@ -32,6 +32,8 @@ _PROBE_SEED = 0x5EED_9B0E
 CHECK_PROBES = 2
 SETTLED_PROBES = 1
 KINK = 3.0
+# Columns whose sum is checked where only rounding is left.
+_SUMMED = 8
 
 FEWEST_ROUNDINGS = 6.0
 ROUNDING_LATENTS = 8
@@ -53,6 +55,27 @@ ASSUMED_ROUNDING = 1e-5
 def probe_matrix(dim: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Standard normal probes [K, count]; their entries are float32 numbers in every precision."""
     return polarity_ext.gaussian(_PROBE_SEED, 0, (dim, count)).to(device, dtype)
+
+
+def summed_columns(size: int) -> Tensor:
+    """[size, 1]: signs by which a few of so many columns are added up, of the norm of a sign for each."""
+    weights = torch.zeros(size, 1)
+    count = min(size, _SUMMED)
+    signs = probe_matrix(count, 1, torch.float32, torch.device("cpu")).sign()
+    weights[torch.arange(count) * size // count] = signs * math.sqrt(size / count)
+    return weights
+
+
+def sum_of_columns(columns: Tensor) -> Tensor:
+    """Columns [B, D, n] times `summed_columns`, in float64: [B, D, 1].
+
+    What it differs by from the product in float64 is the rounding of these columns, and of nothing else.
+    """
+    weights = summed_columns(columns.shape[2])[:, 0]
+    total = columns.new_zeros(columns.shape[:2], dtype=torch.float64)
+    for i in weights.nonzero()[:, 0].tolist():
+        total.add_(columns[:, :, i], alpha=float(weights[i]))
+    return total[:, :, None]
 
 
 def calibration_latents(generator: Generator, count: int, seed: int) -> tuple[Tensor, Tensor | None]:

@@ -17,6 +17,8 @@ from polarity_sampling.volume.calibration import (
     Rounding,
     disagreement,
     probe_matrix,
+    sum_of_columns,
+    summed_columns,
 )
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.gram import gram
@@ -188,10 +190,10 @@ def _in_working_precision(settings: Settings, z: Tensor, label: Tensor | None) -
         checks = 0  # no kinks are left, and an estimate may take rounding for what it was on other latents
     wanted = CHECK_PROBES if settings.route == "fixed_krylov" else checks
     probes = probe_matrix(z.shape[1], CHECK_PROBES, z.dtype, z.device)[:, :wanted]
-    found, working = _along_route(settings, latents, basis, probes)
+    found, working, along = _along_route(settings, latents, basis, probes)
     if not checks:
         return found, z.new_zeros(z.shape[0], dtype=torch.bool)
-    off = disagreement(working[:, :, :checks], _reference(settings, latents, probes[:, :checks].double()))
+    off = disagreement(working[:, :, :checks], _reference(settings, latents, along[..., :checks]))
     eta = found.spectrum.eta
     kinked = off > KINK * rounding.frobenius * found.spectrum.singular_values[:, 0]
     if kinked.any():
@@ -211,21 +213,31 @@ def _reference(settings: Settings, latents: Jacobians, probes: Tensor) -> Tensor
 
 def _along_route(
     settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
-) -> tuple[_Found, Tensor]:
-    """What the route finds, and J @ probes [b, D, p]."""
+) -> tuple[_Found, Tensor, Tensor]:
+    """What the route finds, products [b, D, p] with the probes or others, and these, in float64."""
     if settings.route == "exact":
         return _exact(settings, latents, basis, probes)
     working = latents @ probes if probes.shape[1] else latents.operator.z.new_zeros(())
     if settings.route == "fixed_krylov":
-        return _fixed(settings, latents, basis, probes, working), working
-    return _bracketed(settings, latents, basis, probes.shape[1]), working
+        return _fixed(settings, latents, basis, probes, working), working, probes.double()
+    return _bracketed(settings, latents, basis, probes.shape[1]), working, probes.double()
 
 
-def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor) -> tuple[_Found, Tensor]:
-    """All products, those with the probes in the same pass where the columns fit the memory."""
+def _exact(
+    settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
+) -> tuple[_Found, Tensor, Tensor]:
+    """All products, those with the probes in the same pass where the columns fit the memory.
+
+    Where nothing but rounding is looked for, and columns are there, one is a sum of some of these.
+    """
     batch, dim_out, _ = latents.shape
     size, count = basis.shape[-1], probes.shape[1]
     if batch * dim_out * (size + count) * basis.element_size() <= settings.memory:
+        if count and settings.rounding.primal == "float64":
+            columns = latents @ basis
+            spectrum = gram_spectrum(columns, settings.rounding.eta)
+            along = basis.double() @ summed_columns(size).to(basis.device, torch.float64)
+            return _Found.of(spectrum, settings.top_k, size + count), sum_of_columns(columns), along
         probes = probes if basis.ndim == 2 else probes.expand(batch, *probes.shape)
         columns = latents @ torch.cat([basis, probes], -1)
         matrix, working = polarity_ext.gram(columns[:, :, :size]), columns[:, :, size:]
@@ -234,7 +246,7 @@ def _exact(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
         matrix, products = gram(latents, basis, settings.memory)
         working = latents @ probes if count else latents.operator.z.new_zeros(())
     spectrum = spectrum_of_gram(matrix, settings.rounding.eta, latents.dtype)
-    return _Found.of(spectrum, settings.top_k, products + count), working
+    return _Found.of(spectrum, settings.top_k, products + count), working, probes.double()
 
 
 def _exact_in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:

@@ -196,6 +196,11 @@ class Convolution(Stage):
     def _backward(self) -> Form | None:
         return None if self.weight is None else self._form(self.weight, self._adjoint(self.weight))
 
+    def directed(self, transposed: bool) -> Geometry:
+        """Of tangents or, transposed, of cotangents; for a fixed weight."""
+        assert self.weight is not None
+        return self._adjoint(self.weight) if transposed else self.geometry
+
     def _adjoint(self, weight: Tensor) -> Geometry:
         return self.geometry.adjoint(tuple(weight.shape[2:]))
 

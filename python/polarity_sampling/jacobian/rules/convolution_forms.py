@@ -33,6 +33,7 @@ _LARGER_SAVES = 1.1
 _READING_SAVES = 1.5
 _CACHED_BYTES = 5 << 20
 _TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
+_LIBRARY_PACE, _FILTERING_PACE = 0.8, 0.6
 # Of output channels, at most: as pixels are mapped one by one, and in larger kernels.
 _FEW_OF_PIXELS = 8
 _FEW_CHANNELS = {torch.float32: FEW_CHANNELS, torch.float64: 31}
@@ -157,6 +158,12 @@ def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
         if saved >= max(_SAVED[weight.dtype], most * (_READING_SAVES if reading else _LARGER_SAVES)):
             best, most = tile, saved
     return best
+
+
+def pace(weight: Tensor, g: Geometry) -> float:
+    """Multiplications of the plain sum that `best_form` stands for in the time of one of a matrix product."""
+    tile = winograd_tile(weight, g) if _plain(weight, g) else None
+    return _LIBRARY_PACE if tile is None else _FILTERING_PACE * _saved(*turned(weight, g), tile)
 
 
 def _bytes(weight: Tensor, g: Geometry, tile: int) -> int:
