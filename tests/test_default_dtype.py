@@ -21,6 +21,24 @@ class Wide(nn.Module):
         return self.layers(z * self.scale).sort(1)[0]
 
 
+class Images(nn.Module):
+    """With convolutions between rectifiers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64, 40 * 9, dtype=torch.float32),
+            nn.Unflatten(1, (40, 3, 3)),
+            nn.ReLU(),
+            nn.ConvTranspose2d(40, 36, 4, 2, 1, dtype=torch.float32),
+            nn.ReLU(),
+            nn.ConvTranspose2d(36, 3, 4, 2, 1, dtype=torch.float32),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
 def bank(g: ps.Generator, z: Tensor) -> Tensor:
     built = ps.Bank.build(g, n=64, top_k=3, batch_size=32)
     return ps.PolaritySampler(built, rho=0.5).sample(8, seed=1).latents
@@ -39,10 +57,12 @@ USES: dict[str, Callable[[ps.Generator, Tensor], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
-def test_the_default_dtype_does_not_matter(use: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "use"), [*((Wide, use) for use in USES), (Images, "products"), (Images, "exact")]
+)
+def test_the_default_dtype_does_not_matter(make: type[nn.Module], use: str) -> None:
     torch.manual_seed(0)
-    module, z = Wide().eval(), torch.randn(5, 64)
+    module, z = make().eval(), torch.randn(5, 64)
     other = copy.deepcopy(module)  # nothing is known of it yet
     expected = USES[use](ps.Generator(module, 64), z)
     torch.set_default_dtype(torch.float64)

@@ -111,7 +111,7 @@ class ActiveTail:
             else:
                 if before is None:
                     size = convolution.directed(transposed).before
-                    before = torch.full((1, 1, *size), float(kernel.weight.shape[2]))
+                    before = torch.full((1, 1, *size), float(kernel.weight.shape[2]), dtype=torch.float32)
                 work.append(_multiplications(kernel, before, behind) / _PACE)
             before = behind
         return work
@@ -152,7 +152,7 @@ def _active_units(factor: Tensor, scale: Pointwise) -> Tensor:
     if not isinstance(scale, Rectifier):
         return (factor != 0).sum(1, keepdim=True).float()
     if _is_leaky(scale):
-        return torch.full((1, 1, *size), float(channels))
+        return torch.full((1, 1, *size), float(channels), dtype=torch.float32)
     bits = (factor[:, :, None] >> torch.arange(8, dtype=torch.uint8)) & 1
     units = bits.flatten(1)[:, : channels * math.prod(size)]
     if scale.channels_last:
@@ -162,6 +162,8 @@ def _active_units(factor: Tensor, scale: Pointwise) -> Tensor:
 
 def _multiplications(kernel: ActiveConvolution, before: Tensor, behind: Tensor | None) -> float:
     """Of one sample and probe, on the average of those whose units were counted."""
-    ones = active_weight(torch.ones(1, 1, *kernel.kernel), kernel.stride, kernel.transposed)
+    ones = active_weight(
+        torch.ones(1, 1, *kernel.kernel, dtype=torch.float32), kernel.stride, kernel.transposed
+    )
     seen = kernel._replace(weight=ones)(before)
     return float((seen * (kernel.channels if behind is None else behind)).mean(0).sum())

@@ -59,7 +59,7 @@ def probe_matrix(dim: int, count: int, dtype: torch.dtype, device: torch.device)
 
 def summed_columns(size: int) -> Tensor:
     """[size, 1]: signs by which a few of so many columns are added up, of the norm of a sign for each."""
-    weights = torch.zeros(size, 1)
+    weights = torch.zeros(size, 1, dtype=torch.float32)
     count = min(size, _SUMMED)
     signs = probe_matrix(count, 1, torch.float32, torch.device("cpu")).sign()
     weights[torch.arange(count) * size // count] = signs * math.sqrt(size / count)
