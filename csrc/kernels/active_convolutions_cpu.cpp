@@ -9,6 +9,7 @@
 #include "cpu_isa.h"
 #include "cpu_vector.h"
 #include "parallel.h"
+#include "transpose.h"
 
 namespace polarity::cpu {
 namespace {
@@ -31,7 +32,7 @@ struct Term {
   int32_t row, unit;
 };
 
-// What a cell yields.
+// One of the numbers that a cell yields.
 template <typename T>
 struct Column {
   int32_t place;   // in a row of the weight

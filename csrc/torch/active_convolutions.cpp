@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 #include <vector>
 
 #include "check.h"
@@ -13,7 +12,7 @@ namespace {
 // Of each convolution: stride, padding, size, transposed, phases.
 constexpr size_t kSettings = 7;
 
-// Images of so many channels lie in memory with their channels last.
+// Whether an image has its channels last in memory; it is one piece.
 bool is_channels_last(const Tensor& x) {
   const int64_t rank = x.dim(), channels = x.size(rank - 3), pixels = x.size(-2) * x.size(-1);
   return pixels > 1 && channels > 1 && x.stride(rank - 3) == 1;
@@ -34,7 +33,6 @@ struct Arguments {
   const std::vector<int64_t>& settings;
   const std::vector<double>& highs;
   const std::vector<int64_t>& orders;
-  int64_t channels_last;
 
   size_t count() const { return weights.size(); }
 
@@ -72,14 +70,14 @@ ActiveImage image_behind(const Arguments& given, size_t i, const ActiveImage& be
       s[0] >= 1 && s[3] >= 0 && s[4] >= 0 && (phases == 1 || (phases == s[0] && s[5])) &&
           (phases == 1 || (s[1] >= 0 && s[2] >= 0)),
       "active_convolutions: convolution ", i, " has a stride of ", s[0], ", a padding of ", s[1],
-      ", ", s[2], " and ", phases, " phases; expected those of", " active_weight");
+      ", ", s[2], " and ", phases, " phases; expected those of active_weight");
   STD_TORCH_CHECK(weight.dim() == 4 && weight.size(2) == before.channels &&
                       weight.size(3) % (phases * phases) == 0,
                   "active_convolutions: weight ", i, " must be [kh, kw, ", before.channels,
                   ", out] of active_weight, got ", shape_of(weight));
   STD_TORCH_CHECK(
       weight.size(0) * weight.size(1) * weight.size(2) < std::numeric_limits<int32_t>::max(),
-      "active_convolutions: weight ", i, " has too many rows");
+      "active_convolutions: weight ", i, " has 2^31 rows or more; expected fewer");
   return {weight.size(3) / (phases * phases), s[3], s[4]};
 }
 
@@ -115,7 +113,7 @@ Tensor active_convolutions_cpu(const Tensor& x_in, const std::vector<Tensor>& we
                                const std::vector<int64_t>& settings,
                                const std::vector<double>& highs, const std::vector<int64_t>& orders,
                                bool channels_last) {
-  const Arguments given{x_in, weights, factors, settings, highs, orders, channels_last};
+  const Arguments given{x_in, weights, factors, settings, highs, orders};
   given.check();
   const Tensor x = is_image(x_in) ? x_in : torch::stable::contiguous(x_in);
   const int64_t batch = given.batch();

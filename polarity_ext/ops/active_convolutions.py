@@ -52,6 +52,7 @@ class ActiveConvolution(NamedTuple):
     weight: Tensor
     """From `active_weight`, for the same stride and ``transposed``."""
     kernel: tuple[int, int]
+    """Of the convolution, as torch has it: (k, l)."""
     size: tuple[int, int]
     """Of its results."""
     stride: int = 1

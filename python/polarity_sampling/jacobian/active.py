@@ -19,7 +19,7 @@ from polarity_sampling.jacobian.rules.pointwise import COMPILED, FEW_CHANNELS, P
 
 # Multiplications of active units in the time of one of a matrix product, with registers full of probes.
 _PACE = 0.55
-_REGISTER = 64  # bytes
+_REGISTER = 64  # bytes of AVX-512; fewer probes fill those of a lesser set
 
 Part = tuple[Convolution, Pointwise | None]
 """A convolution by a fixed weight, and what multiplies its results."""

@@ -33,6 +33,7 @@ _LARGER_SAVES = 1.1
 _READING_SAVES = 1.5
 _CACHED_BYTES = 5 << 20
 _TILES_OF = {2: (4, 5), 3: (4, 6), 4: (6,)}  # taps of a phase along an edge
+# Assumed: multiplications in the time of one of a matrix product, by the library and by filtering.
 _LIBRARY_PACE, _FILTERING_PACE = 0.8, 0.6
 # Of output channels, at most: as pixels are mapped one by one, and in larger kernels.
 _FEW_OF_PIXELS = 8
