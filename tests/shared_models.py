@@ -45,7 +45,7 @@ class _Described(nn.Module):
         if self.cond and self.cond["type"] == "embedding":
             z = torch.cat([z, self.emb(label)], 1)
         elif self.cond:
-            z = torch.cat([z, torch.eye(self.cond["classes"], dtype=z.dtype)[label]], 1)
+            z = torch.cat([z, torch.eye(self.cond["classes"], dtype=z.dtype, device=z.device)[label]], 1)
         return self.net(z)
 
 
