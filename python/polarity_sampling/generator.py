@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polarity_sampling import state
 from polarity_sampling.checks import check_labels, check_latents, check_module, forward_flat
 from polarity_sampling.laws import Law
-from polarity_sampling.precision import Float64, differentiable_attention
+from polarity_sampling.precision import Float64, differentiable_attention, in_full_precision
 from polarity_sampling.state import Version as Version
 from polarity_sampling.state import Weights
 
@@ -116,6 +116,7 @@ class Generator:
         check_latents(z, self.latent_dim, dtype)
         return z.to(device, dtype), check_labels(label, z.shape[0], self.num_classes, device)
 
+    @in_full_precision
     def check(self) -> None:
         """Makes sure that the module maps every latent by itself, deterministically, to finite numbers.
 

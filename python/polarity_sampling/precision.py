@@ -1,8 +1,9 @@
 """Running somebody's float32 code in float64, and with operations that can be differentiated forward."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar, cast
 
 import torch
@@ -43,15 +44,69 @@ def _raised(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value in _LOW else value
 
 
+class _GpuSwitches:
+    """Convolutions and matrix products of a GPU in full float32, and the same bits in every run.
+
+    By default torch rounds the operands of float32 convolutions to TF32, 10 bits, and cuDNN adds up some of
+    them in the order in which threads finish. The switches are the process's, so the first call that comes
+    sets them, and the last one that leaves puts back what it found.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._found: tuple[list[str], bool] = [], False
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                kinds = fp32_kinds()
+                self._found = [kind.fp32_precision for kind in kinds], torch.backends.cudnn.deterministic
+                _switch(["ieee"] * len(kinds), deterministic=True)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    _switch(*self._found)
+
+
+def fp32_kinds() -> list[Any]:
+    """Where torch says how float32 numbers are multiplied on a GPU; not by the older ``allow_tf32``.
+
+    Reading that is an error where the user has set these.
+    """
+    backends: Any = torch.backends
+    return [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+
+
+def _switch(precisions: list[str], deterministic: bool) -> None:
+    for kind, precision in zip(fp32_kinds(), precisions, strict=True):
+        kind.fp32_precision = precision
+    torch.backends.cudnn.deterministic = deterministic
+
+
+_gpu_switches = _GpuSwitches()
+
+
 def in_full_precision(function: _Function) -> _Function:
-    """`function` outside of the caller's autocast, whose rounding is not the generator's."""
+    """`function` outside of the caller's autocast and TF32, whose rounding is not the generator's."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        if not any(map(torch.is_autocast_enabled, _AUTOCAST)):  # costs a small network less than leaving none
+        autocast = any(map(torch.is_autocast_enabled, _AUTOCAST))
+        on_gpu = torch.cuda.is_initialized()
+        if not autocast and not on_gpu:  # costs a small network less than leaving none
             return function(*args, **kwargs)
         # Made for every call: one that threads or nested calls share would put back the wrong state.
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        with (
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+            _gpu_switches.exact() if on_gpu else nullcontext(),
+        ):
             return function(*args, **kwargs)
 
     return cast(_Function, run)

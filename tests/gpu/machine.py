@@ -5,7 +5,7 @@ poison, references, comparison) has run before the first GPU sees it.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -97,12 +97,25 @@ Machine = Cpu | Cuda
 
 def place(inputs: Inputs, device: str) -> Inputs:
     """The inputs on a device, in memory of their own, with the strides they have."""
-    return tuple(
-        _whole(x).to(device, copy=True).as_strided(x.shape, x.stride(), x.storage_offset())
-        if isinstance(x, Tensor)
-        else x
-        for x in inputs
-    )
+    return tuple(_placed(value, device) for value in inputs)
+
+
+def _placed(value: Any, device: str) -> Any:
+    if isinstance(value, list):
+        return [_placed(item, device) for item in value]
+    if not isinstance(value, Tensor):
+        return value
+    copy = _whole(value).to(device, copy=True)
+    return copy.as_strided(value.shape, value.stride(), value.storage_offset())
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Those in lists, too."""
+    for value in values:
+        if isinstance(value, list):
+            yield from _tensors(value)
+        elif isinstance(value, Tensor):
+            yield value
 
 
 def _whole(x: Tensor) -> Tensor:
@@ -112,15 +125,13 @@ def _whole(x: Tensor) -> Tensor:
 
 def refill(placed: Inputs, fresh: Inputs) -> None:
     """New numbers into the memory of placed tensors, whatever their strides."""
-    for old, new in zip(placed, fresh, strict=True):
-        if isinstance(old, Tensor):
-            _whole(old).copy_(_whole(new))
+    for old, new in zip(_tensors(placed), _tensors(fresh), strict=True):
+        _whole(old).copy_(_whole(new))
 
 
 def poison(tensors: tuple[Any, ...]) -> None:
-    for x in tensors:
-        if isinstance(x, Tensor):
-            _whole(x).fill_(torch.nan if x.is_floating_point() else 85)
+    for x in _tensors(tensors):
+        _whole(x).fill_(torch.nan if x.is_floating_point() else 85)
 
 
 def check(op: Op, case: Case, got: Outputs, inputs: Inputs) -> None:

@@ -16,9 +16,10 @@ def test_replay_with_fresh_inputs(op: Op, case: Case, machine: Machine, seed: in
     for again in (1, 2):
         with poisoned_memory():
             drawn = case.inputs(seed + again)
-        # Numbers that are no tensors are part of the captured launch.
+        # Numbers that are not in tensors are part of the captured launch.
         fresh = tuple(
-            new if isinstance(new, torch.Tensor) else old for old, new in zip(inputs, drawn, strict=True)
+            new if isinstance(new, torch.Tensor | list) else old
+            for old, new in zip(inputs, drawn, strict=True)
         )
         poison(outputs)  # before the inputs, of which an output in place is one
         refill(placed, fresh)

@@ -197,7 +197,9 @@ def test_derivatives(name: str, device: str, seed: int) -> None:
         plain = call(x, given)
     tracked = x.clone().requires_grad_()
     torch.testing.assert_close(call(tracked, given), plain, rtol=1e-12, atol=1e-12)
-    assert gradcheck(lambda x: call(x, given), tracked, check_forward_ad=True)
+    # On a GPU the library's backward of a convolution adds in the order in which threads finish.
+    nondeterminism = 0.0 if device == "cpu" else 1e-12
+    assert gradcheck(lambda x: call(x, given), tracked, check_forward_ad=True, nondet_tol=nondeterminism)
 
     def function(x: Tensor) -> Tensor:
         steps = [one._replace(weight=one.weight.to(x.dtype)) for one in placed]

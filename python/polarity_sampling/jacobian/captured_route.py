@@ -16,7 +16,7 @@ from polarity_sampling.jacobian.cuda_graph import GraphedProgram
 from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.lower import Lowered
 from polarity_sampling.jacobian.perceptron import GramWork, Perceptron
-from polarity_sampling.jacobian.precision import Primal
+from polarity_sampling.jacobian.precision import Precision, Primal, compute_dtype, tensor_cores
 from polarity_sampling.jacobian.program import Program
 from polarity_sampling.jacobian.stage import Residual
 
@@ -108,7 +108,7 @@ class CapturedRoute:
     Args:
         memory: budget, bytes: for what the primal pass keeps, for rearranged weights and for tangents in
             flight.
-        compute: dtype of matrix products, None for that of z.
+        precision: of the multiplications of tangents by weights.
         cuda_graph: replay recorded programs.
         primal: whose forward pass decides masks and slopes: float64's, or that of z's precision.
 
@@ -122,12 +122,13 @@ class CapturedRoute:
         z: Tensor,
         label: Tensor | None,
         memory: int,
-        compute: torch.dtype | None = None,
+        precision: Precision = "fp32",
         cuda_graph: bool = False,
         primal: Primal = "working",
     ) -> None:
         twin = in_float64(generator) if primal == "float64" and z.dtype != torch.float64 else None
-        self._cuda_graph = cuda_graph
+        self._precision, self._cuda_graph = precision, cuda_graph
+        compute = compute_dtype(precision)
         self._buffer = memory
         if z.device.type == "cpu":
             self._buffer = CPU_BUFFER
@@ -225,7 +226,7 @@ class CapturedRoute:
             given = probes if shared else probes[:, block.rows]
             for part in self._chunks(probes.shape[0], self._chunk(program, block)):
                 some = given if part.stop - part.start == probes.shape[0] else given[part]
-                with torch.no_grad(), no_derivatives():
+                with torch.no_grad(), no_derivatives(), tensor_cores(self._precision):
                     result = self._run(block, program, residuals, _laid_out(some, program))
                 if result.dtype == dtype and _is_whole(result, shape, probes):
                     return result  # spares a copy, which of a small network costs as much as the product

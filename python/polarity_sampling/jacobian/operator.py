@@ -24,8 +24,6 @@ from polarity_sampling.jacobian.precision import (
     Primal,
     check_precision,
     check_primal,
-    compute_dtype,
-    tensor_cores,
 )
 from polarity_sampling.jacobian.scipy_operator import aslinearoperator
 from polarity_sampling.memory import parse_memory
@@ -141,11 +139,7 @@ class JacobianOperator:
         batch, _, dim_in = self.shape
         probes = _probes("V", tangents, batch, dim_in, "K", self.z)
         captured = self._captured()
-        if captured is not None:
-            with tensor_cores(self._precision, self.device):
-                out = captured.push(probes)
-        else:
-            out = self._module.push(probes)
+        out = captured.push(probes) if captured is not None else self._module.push(probes)
         return out.permute(1, 2, 0)
 
     @in_full_precision
@@ -286,7 +280,7 @@ class JacobianOperator:
                 self.z,
                 self.label,
                 self._memory,
-                compute_dtype(self._precision),
+                self._precision,
                 self._cuda_graph,
                 self._primal,
             )
@@ -335,11 +329,7 @@ class AdjointOperator:
         batch, _, dim_out = self.shape
         probes = _probes("U", cotangents, batch, dim_out, "D", forward.z, forward.dtype)
         captured = forward._captured()
-        if captured is not None:
-            with tensor_cores(forward._precision, forward.device):
-                out = captured.pull(probes)
-        else:
-            out = forward._module.pull(probes)
+        out = captured.pull(probes) if captured is not None else forward._module.pull(probes)
         return out.permute(1, 2, 0)
 
 

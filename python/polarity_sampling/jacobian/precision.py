@@ -6,6 +6,8 @@ from typing import Literal
 
 import torch
 
+from polarity_sampling.precision import fp32_kinds
+
 Precision = Literal["fp32", "tf32", "bf16"]
 """Of the multiplications of tangents by weights."""
 Primal = Literal["working", "float64"]
@@ -34,15 +36,17 @@ def compute_dtype(precision: Precision) -> torch.dtype | None:
 
 
 @contextmanager
-def tensor_cores(precision: Precision, device: torch.device) -> Iterator[None]:
-    """TF32 exactly where it was asked for, whatever the global flags say."""
-    if device.type != "cuda":
+def tensor_cores(precision: Precision) -> Iterator[None]:
+    """TF32 where it was asked for, within functions that are `in_full_precision`."""
+    if precision != "tf32":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    kinds = fp32_kinds()
+    before = [kind.fp32_precision for kind in kinds]
+    for kind in kinds:
+        kind.fp32_precision = "tf32"
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for kind, precision_before in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision_before

@@ -1,7 +1,7 @@
 """Normalisation layers: fixed scales where the statistics are stored, projections where they are not."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,11 @@ class Normalisation(Stage):
         self._shape = tuple(call.out.shape)
         self._view, self._group, self._eps, self._weight = view, group, eps, weight
         self.flops = 8 * math.prod(self._shape)
+
+    def primal(self, call: Callable[..., Any], args: Sequence[Any], kwargs: Any) -> tuple[Any, Residual]:
+        if call is aten.native_group_norm.default:  # on a GPU it refuses images with their channels last
+            args = (args[0].contiguous(), *args[1:])
+        return super().primal(call, args, kwargs)
 
     def residual(self, args: Sequence[Any], kwargs: Any, out: Any) -> Residual:
         x = args[0].reshape(self._view)
