@@ -31,6 +31,8 @@ from polarity_sampling.whole import checked_count, checked_seed, whole
 
 # Batches are computed whole: a larger one would make small banks, and resuming, dearer than need be.
 MOST_BATCH = 256
+# A GPU is idle in front of as few.
+MOST_GPU_BATCH = 1024
 
 
 @dataclass
@@ -80,7 +82,8 @@ def settle(
     generator.check()
     n, shard_rows, seed = checked_count("n", n), checked_count("shard_rows", shard_rows), checked_seed(seed)
     if batch_size is None:
-        batch_size = math.gcd(shard_rows, MOST_BATCH, suggested_batch(generator, memory))
+        most = MOST_BATCH if generator.device.type == "cpu" else MOST_GPU_BATCH
+        batch_size = math.gcd(shard_rows, most, suggested_batch(generator, memory))
     batch_size = checked_count("batch_size", batch_size)
     if shard_rows % batch_size:
         raise ValueError(f"shard_rows={shard_rows}: expected a multiple of batch_size={batch_size}")

@@ -23,6 +23,8 @@ from polarity_sampling.volume.top_k import auto_top_k
 _METHODS, _TOL_MODES, _PRIMALS = get_args(Method), get_args(TolMode), ("auto", *get_args(Primal))
 # Latents handled together at most; by then the cost of a call has vanished in that of its products.
 MAX_BATCH = 1024
+# On a GPU the call is dearer and its products are cheaper.
+MAX_GPU_BATCH = 8192
 # On a CPU as many at least, where the memory allows it: many enough for products at full speed.
 _ENOUGH = 64
 
@@ -191,7 +193,8 @@ def batch_size(dim_out: int, dim_in: int, budget: int, device: torch.device) -> 
     to call: to write to new memory costs a small network more than its products.
     """
     columns = dim_out * (dim_in + CHECK_PROBES)
-    most = min(MAX_BATCH, budget // (4 * columns * 8))
-    if device.type == "cpu":
+    on_cpu = device.type == "cpu"
+    most = min(MAX_BATCH if on_cpu else MAX_GPU_BATCH, budget // (4 * columns * 8))
+    if on_cpu:
         most = min(most, max(_ENOUGH, CPU_BUFFER // (columns * 4)))
     return 1 << max(0, most.bit_length() - 1)

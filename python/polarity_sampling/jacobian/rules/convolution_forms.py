@@ -22,13 +22,14 @@ aten = torch.ops.aten
 
 Form = Callable[[Tensor], Tensor]
 
+_DEVICES = ("cpu", "cuda")  # of `polarity_ext`'s kernels
 # Winograd's filtering: so many times fewer multiplications (in float64 the library is slow), so many channels
 # on both sides, and so many tiles of all images that they fill the registers for which its weight is read.
 _SAVED = {torch.float32: 1.5, torch.float64: 1.0}
 _CHANNELS = 32
 _TILES = {torch.float32: 12, torch.float64: 8}
 # Larger tiles where they save so much more. In float64 images are few, and a weight that does not stay in the
-# caches takes the time that it is read in.
+# caches of a CPU takes the time that it is read in.
 _LARGER_SAVES = 1.1
 _READING_SAVES = 1.5
 _CACHED_BYTES = 5 << 20
@@ -78,7 +79,7 @@ class Geometry:
 
 
 def best_form(weight: Tensor, g: Geometry) -> Form:
-    """The convolution by this weight as a function of images [N, C, *], for the CPU chosen by shape."""
+    """The convolution by this weight as a function of images [N, C, *], chosen by shape."""
     if _filters_alike(weight, g):
         return filtered(weight, g)
     if not _plain(weight, g):
@@ -104,14 +105,14 @@ def _has_few(weight: Tensor, g: Geometry) -> bool:
 
 
 def _plain(weight: Tensor, g: Geometry) -> bool:
-    """Of images, without groups and dilation, on a CPU."""
-    return weight.ndim == 4 and g.groups == 1 and set(g.dilation) == {1} and weight.device.type == "cpu"
+    """Of images, without groups and dilation, where there are kernels for it."""
+    return weight.ndim == 4 and g.groups == 1 and set(g.dilation) == {1} and weight.device.type in _DEVICES
 
 
 def _filters_alike(weight: Tensor, g: Geometry) -> bool:
-    """Every channel alone by the same filter, on a CPU."""
+    """Every channel alone by the same filter."""
     apart = weight.ndim == 4 and g.groups == weight.shape[0] > 1 and weight.shape[1] == 1
-    known = weight.device.type == "cpu" and weight.dtype in COMPILED
+    known = weight.device.type in _DEVICES and weight.dtype in COMPILED
     return apart and known and set(g.stride) == set(g.dilation) == {1} and bool((weight == weight[:1]).all())
 
 
@@ -155,7 +156,8 @@ def winograd_tile(weight: Tensor, g: Geometry) -> int | None:
     best, most = None, 0.0
     for tile in known:
         saved = _saved(weight, g, tile)
-        reading = weight.dtype == torch.float64 and _bytes(weight, g, tile) > _CACHED_BYTES
+        on_cpu = weight.device.type == "cpu"
+        reading = on_cpu and weight.dtype == torch.float64 and _bytes(weight, g, tile) > _CACHED_BYTES
         if saved >= max(_SAVED[weight.dtype], most * (_READING_SAVES if reading else _LARGER_SAVES)):
             best, most = tile, saved
     return best
