@@ -8,6 +8,7 @@ from benchmarks.kernels import device, peers
 from benchmarks.kernels.timing import Call, Spread, ratio, side_by_side
 from tests.ops.backends import Backend
 from tests.ops.cases import Case, Op
+from tests.ops.cases.case import Outputs
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,18 @@ def figures(seconds: dict[str, list[float]], flops: int, gemm_flops: int) -> dic
     }
 
 
+def precision_of(outputs: Outputs) -> torch.dtype:
+    """That of the arithmetic: gram's is float64. Rows drawn and other whole numbers say nothing about it."""
+    return torch.float64 if outputs[0].dtype == torch.float64 else torch.float32
+
+
 def measure(op: Op, case: Case, backend: Backend, wanted: tuple[str, ...]) -> Row:
     """Times the raw op, as a compiled program calls it."""
     inputs = tuple(backend.place(value) for value in case.inputs(seed=0))
     fresh = inputs[0].clone()
     source = torch.ones(case.bytes // 2, dtype=torch.uint8, device=backend.device)
     target = torch.empty_like(source)
-    precision = op.run(backend.ops, *inputs)[0].dtype  # that of the arithmetic: gram's is float64
-    factor = device.gemm_operand(backend.device, precision)
+    factor = device.gemm_operand(backend.device, precision_of(op.run(backend.ops, *inputs)))
     calls: dict[str, Call] = {
         "kernel": lambda: op.run(backend.ops, *inputs),
         "copy": lambda: target.copy_(source),

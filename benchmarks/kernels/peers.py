@@ -40,11 +40,16 @@ def calls(op: Op, inputs: Inputs, device: str, wanted: tuple[str, ...]) -> dict[
         except ImportError:
             return found
         arrays = [cupy.from_dlpack(x) if isinstance(x, torch.Tensor) else x for x in inputs]
+        # CuPy has a current stream of its own; events on torch's do not wait for what is on another.
         stream = cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream)
 
         def by_cupy() -> object:
             with stream:
                 return CUPY[op.name](cupy, *arrays)
 
-        found["cupy"] = by_cupy
+        try:
+            by_cupy()
+            found["cupy"] = by_cupy
+        except Exception as error:  # it compiles kernels of its own, for which it may lack headers
+            print(f"cupy: {(str(error).splitlines() or [type(error).__name__])[0]}")
     return found

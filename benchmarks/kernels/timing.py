@@ -1,4 +1,10 @@
-"""Timing calls side by side, so that a machine that slows down slows all of them."""
+"""Timing calls side by side, so that a machine that slows down slows all of them.
+
+On a GPU what is timed is the device alone: each call is queued behind a pause that keeps the device busy
+while the host launches all of it. Otherwise a kernel shorter than its launch, which takes 20 to 50
+microseconds from Python, would count as long as that. A call that waits for the device in its midst (some of
+the libraries' decompositions) still counts what the host does after that; users wait for that, too.
+"""
 
 import statistics
 import time
@@ -12,6 +18,7 @@ Call = Callable[[], object]
 REPETITIONS = 25
 SECONDS = 0.4  # of one call's repetitions, at most (but five repetitions)
 FLUSH_BYTES = 1 << 27  # streamed through the caches before a cold repetition
+PAUSE = 600_000  # cycles of a GPU's clock: 0.3 ms at 2 GHz, longer than the launches of any contender take
 
 
 @dataclass(frozen=True)
@@ -29,13 +36,14 @@ class Spread:
 
 
 def once(call: Call, device: str) -> float:
-    """Seconds of one call: by the clock, or by CUDA events around it."""
+    """Seconds of one call: by the clock, or of a CUDA device alone, by events around it behind a pause."""
     if device == "cpu":
         start = time.perf_counter()
         call()
         return time.perf_counter() - start
     before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
+    torch.cuda._sleep(PAUSE)
     before.record()
     call()
     after.record()

@@ -8,8 +8,9 @@ import torch
 
 from benchmarks.kernels import peers
 from benchmarks.kernels.device import file_stem, name_of
-from benchmarks.kernels.measure import figures
-from benchmarks.kernels.timing import Spread, ratio, side_by_side
+from benchmarks.kernels.measure import figures, measure, precision_of
+from benchmarks.kernels.timing import Spread, once, ratio, side_by_side
+from tests.ops.backends import CPU
 from tests.ops.cases import OPS
 
 
@@ -28,6 +29,40 @@ def test_the_roofline_is_the_slower_of_copy_and_product() -> None:
     bound_by_arithmetic = figures(seconds, flops=3000, gemm_flops=100)
     assert bound_by_memory == {"roofline": Spread(0.25, 0.25, 0.25), "aten": Spread(1.5, 1.5, 1.5)}
     assert bound_by_arithmetic["roofline"].median == pytest.approx(0.75)
+
+
+def test_the_product_is_of_floats_whatever_the_output() -> None:
+    whole, single, double = (torch.ones(2, dtype=d) for d in (torch.int64, torch.float32, torch.float64))
+    assert precision_of((whole, double)) == precision_of((single,)) == torch.float32
+    assert precision_of((double, whole)) == torch.float64
+
+
+@pytest.mark.parametrize("name", ["weighted_draw", "rectify"])
+def test_ops_with_whole_numbers_are_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.kernels.timing.SECONDS", 0.0)
+    row = measure(OPS[name], OPS[name].cases[-1], CPU, ("aten",))
+    assert set(row.figures) == {"roofline", "aten"}
+
+
+def test_events_lie_around_a_call_behind_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host launches while the device is busy, so that the first event waits for nothing of the call's."""
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            log.append("event")
+
+        def elapsed_time(self, after: "Event") -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: log.append("pause"))
+    assert once(lambda: log.append("call"), "cuda") == 0.25
+    assert log == ["synchronize", "pause", "event", "call", "event", "synchronize"]
 
 
 def test_calls_take_turns_after_a_preparation() -> None:
