@@ -19,6 +19,8 @@ from polarity_sampling.jacobian.rules.pointwise import Pointwise
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 _MOST_LAYERS = 8  # of one call of the op
+# On a GPU the library's matrix products, which leave nothing out, are faster for so many multiplications.
+_MOST_ON_GPU = 1 << 28
 
 
 class GramWork(NamedTuple):
@@ -66,7 +68,16 @@ class Perceptron(Stage):
         return tuple(factors)
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
-        return (polarity_ext.mlp_tangents(_shared(tangents[0]), self._push, residual),)
+        t = _shared(tangents[0])
+        if not self._is_large(t):
+            return (polarity_ext.mlp_tangents(t, self._push, residual),)
+        for matrix, factor, activation in zip(self._push, residual, self._activations, strict=True):
+            t = t @ matrix.mT
+            if t.ndim == 2:  # of all samples until now
+                t = t[:, None] * factor
+            elif activation is not None:
+                t = t.mul_(factor)
+        return (t,)
 
     def gram(self, residual: Residual, tangents: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """What `polarity_ext.mlp_gram` gives: of all that `push` would return, which is not formed."""
@@ -91,7 +102,24 @@ class Perceptron(Stage):
     def pull(self, residual: Residual, cotangents: Sequence[Tensor | None], owned: bool) -> Sequence[Tensor]:
         (u,) = cotangents
         assert u is not None
-        return (polarity_ext.mlp_cotangents(_shared(u), self._pull, residual),)
+        t = _shared(u)
+        if not self._is_large(t):
+            return (polarity_ext.mlp_cotangents(t, self._pull, residual),)
+        layers = zip(self._pull, residual, self._activations, strict=True)
+        for matrix, factor, activation in reversed(list(layers)):
+            if t.ndim == 2:
+                t = t[:, None] * factor
+            elif activation is not None:
+                t = t * factor if t is u else t.mul_(factor)
+            t = t @ matrix
+        return (t,)
+
+    def _is_large(self, probes: Tensor) -> bool:
+        """Whether products of these [L, B or none, *] are many, on a GPU."""
+        if probes.device.type == "cpu":
+            return False
+        multiplications = sum(matrix.numel() for matrix in self._push)
+        return probes.shape[0] * self._rows * multiplications > _MOST_ON_GPU
 
 
 def _activations(links: Sequence[Link]) -> list[tuple[Pointwise, slice] | None]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 import polarity_ext
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.footprint import footprint
 from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
@@ -332,21 +333,34 @@ def _fixed(settings: Settings, latents: Jacobians, basis: Tensor, probes: Tensor
 
 
 def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
-    """Every column of the float64 Jacobian and a QR factorisation, a few latents at a time."""
+    """Every column of the float64 Jacobian, a few latents at a time."""
     double = settings.generator.in_dtype(torch.float64)
     size = directions(double)
+    dim_out = footprint(settings.generator, z, label).dim_out
+    # Columns, their contiguous copy and a block of rows beside it.
+    step = max(1, settings.memory // (4 * 8 * dim_out * size))
     parts = []
-    step = 1
-    i = 0
-    while i < z.shape[0]:
-        rows = slice(i, i + step)
+    for rows in torch.arange(z.shape[0]).split(step):
+        some = slice(int(rows[0]), int(rows[-1]) + 1)
         operator = jacobian(
-            double, z[rows].double(), None if label is None else label[rows], memory=settings.memory
+            double, z[some].double(), None if label is None else label[some], memory=settings.memory
         )
-        # Columns, their contiguous copy and a block of rows beside it.
-        step = max(1, settings.memory // (4 * 8 * operator.shape[1] * size))
-        columns = operator @ input_basis(double, z[rows].double())
-        i += columns.shape[0]
-        parts.append(svd_spectrum(columns, settings.rounding.eta64))
+        parts.append(_float64_spectrum(settings, operator @ input_basis(double, z[some].double())))
     whole = Spectrum(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Spectrum)))
     return _Found.of(whole, settings.top_k, size)
+
+
+def _float64_spectrum(settings: Settings, columns: Tensor) -> Spectrum:
+    """By a QR factorisation of the columns [b, D, n]; asked for "float64" by name, of all latents.
+
+    Else a Gram matrix comes first, which is many times cheaper, and does where it resolves all n values.
+    """
+    eta = settings.rounding.eta64
+    if settings.method == "float64":
+        return svd_spectrum(columns, eta)
+    spectrum = gram_spectrum(columns, eta)
+    _, error, rank = spectrum.log_volume(settings.top_k)
+    index = ((error > settings.tol) | (rank < columns.shape[2])).nonzero()[:, 0]
+    if not index.numel():
+        return spectrum
+    return spectrum.replace_rows(index, svd_spectrum(columns[index], eta))
