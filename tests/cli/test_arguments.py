@@ -56,3 +56,22 @@ def test_nothing_is_overwritten_silently(tmp_path: Path) -> None:
     arguments.require_new([there], force=True)
     with pytest.raises(FileNotFoundError, match="not a folder"):
         arguments.require_new([tmp_path / "no" / "folder"], force=True)
+
+
+def test_devices() -> None:
+    generator = ps.Generator(nn.Linear(3, 4))
+    for device in (None, "cpu"):
+        arguments.place(generator, device)
+        assert generator.device.type == "cpu"
+    with pytest.raises(ValueError, match="--device gpu: expected cpu, cuda or cuda:NUMBER"):
+        arguments.place(generator, "gpu")
+    with pytest.raises(ValueError, match=r"--device cuda:99: torch .* sees \d+ GPUs"):
+        arguments.place(generator, "cuda:99")
+
+
+@pytest.mark.gpu
+def test_a_registered_model_goes_to_a_gpu() -> None:
+    generator, own = ps.models.load("digits"), ps.Generator(nn.Linear(3, 4))
+    arguments.place(generator, None)
+    arguments.place(own, None)
+    assert (generator.device.type, own.device.type) == ("cuda", "cpu")

@@ -89,3 +89,30 @@ def require_new(paths: Sequence[Path], force: bool) -> None:
             raise FileExistsError(f"{path} exists: choose another name, or --force to overwrite it")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path.parent} is not a folder: create it, or choose another path")
+
+
+def place(generator: Generator, device: str | None) -> None:
+    """Move a generator's module to a device, named as torch does.
+
+    None: where it is; but that of a registered model, which nobody has put anywhere, to a GPU if there is
+    one.
+    """
+    import torch
+
+    from polarity_sampling.models import available
+
+    gpus = torch.cuda.device_count()
+    if device is None:
+        if not gpus or generator.name not in {card.name for card in available()}:
+            return
+        device = "cuda"
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:NUMBER") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= gpus:
+        raise ValueError(
+            f"--device {device}: torch {torch.__version__} sees {gpus} GPUs; choose another one, or cpu "
+            "(a GPU also needs a build of torch for CUDA)"
+        )
+    generator.module.to(wanted)

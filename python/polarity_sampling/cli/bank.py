@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from polarity_sampling.cli.arguments import numbers, parse_law, parse_proposal, parse_top_k, require_new
+from polarity_sampling.cli.arguments import (
+    numbers,
+    parse_law,
+    parse_proposal,
+    parse_top_k,
+    place,
+    require_new,
+)
 from polarity_sampling.cli.command import Command, say
 
 app = typer.Typer(help="Banks: latents with their singular values, in Parquet shards.", no_args_is_help=True)
@@ -18,6 +25,13 @@ Model = Annotated[
 OptionalModel = Annotated[
     str | None,
     typer.Option("--model", "-m", metavar="MODEL", help="Registered name, or path.py:function."),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, cuda or cuda:NUMBER; default for a registered model a GPU if there is one, for your own "
+        "where its function puts it."
+    ),
 ]
 BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="The bank's directory.")]
 
@@ -58,6 +72,7 @@ def build(
         int | None, typer.Option(help="Of a module whose latent dimension cannot be inferred.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default all cores.")] = None,
+    device: Device = None,
 ) -> None:
     """Compute the singular values of n latents. Run it again to resume, or with a larger n to extend."""
     import torch
@@ -68,6 +83,7 @@ def build(
     if threads is not None:
         torch.set_num_threads(threads)
     generator = load_spec(model, latent_dim)
+    place(generator, device)
     bank = Bank.build(
         generator,
         n,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polarity_sampling.cli.arguments import place
+from polarity_sampling.cli.bank import Device
 from polarity_sampling.cli.command import say
 from polarity_sampling.cli.demo_result import SUMMARY, Setting, show
 
@@ -36,6 +38,7 @@ def demo(
         int | None, typer.Option(min=1, help=f"Rows of the bank at most. [default: {MOST_ROWS}]")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bank and of the draws.")] = 0,
+    device: Device = None,
 ) -> None:
     """Build a bank of a real generator, draw at several rho and with MaGNET, and write pictures.
 
@@ -45,6 +48,7 @@ def demo(
 
     styled()  # without matplotlib it should end here, not after the bank
     generator, card = _generator(model)
+    place(generator, device)
     _require_same_model(out, generator.name)
     bank_path = out / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', generator.name)}.bank"
     bank = _bank(generator, bank_path, seconds, rows, seed)

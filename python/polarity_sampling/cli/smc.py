@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polarity_sampling.cli.arguments import parse_label, parse_proposal, parse_top_k, require_new
-from polarity_sampling.cli.bank import Model
+from polarity_sampling.cli.arguments import parse_label, parse_proposal, parse_top_k, place, require_new
+from polarity_sampling.cli.bank import Device, Model
 from polarity_sampling.cli.command import say, stdout
 from polarity_sampling.cli.sample import Label, Out, require_suffixes, write_draw
 
@@ -39,6 +39,7 @@ def smc(
         Path | None, typer.Option(help="File to keep the run in: once interrupted, the same call goes on.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files.")] = False,
+    device: Device = None,
 ) -> None:
     """Draw latents with any rho, without a bank; write images, latents or both.
 
@@ -51,6 +52,7 @@ def smc(
     require_suffixes(paths)
     require_new(paths, force)
     generator = load_spec(model)
+    place(generator, device)
     sampler = SMCSampler(
         generator,
         rho,
