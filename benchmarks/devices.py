@@ -27,17 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare(parser: argparse.ArgumentParser, device: str, clock: str) -> None:
-    """Refuses what does not go together, and makes every contender multiply in float32.
-
-    cuDNN's convolutions round float32 to TF32 unless told not to: some 1e-3 of error, which peers would have
-    and our products would not. By the older of torch's two switches, because the newer one locks it.
-    """
+    """Refuses what does not go together; on a GPU, makes every contender multiply in float32."""
     if device == "cpu":
         return
     if clock == "cpu":
         parser.error("--clock cpu: the processor does not work while a CUDA device does; use --clock wall")
     if not torch.cuda.is_available():
         parser.error(f"--device cuda: torch {torch.__version__} finds no CUDA device; use --device cpu")
+    _float32_products()
+
+
+def _float32_products() -> None:
+    """cuDNN's convolutions round to TF32 unless told not to, an error of some 1e-3 that only peers would have.
+
+    By the older of torch's two switches: the library reads it, which torch refuses once the newer one is used.
+    """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
