@@ -1,7 +1,7 @@
 """One workload: our products and everybody else's, in turns, with their errors and their memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.devices import Clock
 from benchmarks.jacobian.memory import peak_bytes
 from benchmarks.jacobian.models import Workload
-from benchmarks.jacobian.peers import Clock, Peer, adjoint_peers, forward_peers, pull, push, seconds_of
+from benchmarks.jacobian.peers import Peer, adjoint_peers, forward_peers, pull, push, seconds_of
 from benchmarks.kernels.timing import Spread, ratio
-from tests.architectures.kinks import latents_off_kinks
 
-GEMM = 2048
+GEMM = {"cpu": 2048, "cuda": 8192}
 ROUNDS = range(3, 11)  # at least, at most
 SECONDS = 60.0  # no round begins later, once there are enough
 WORTH_RUNNING = 3.0  # times the fastest peer's estimate; slower peers stay estimates
@@ -56,15 +56,15 @@ class Direction:
         return [peer for peer in self.peers if peer.seconds <= WORTH_RUNNING * self.peers[0].seconds]
 
 
-def measure(name: str, workload: Workload, memory: int, clock: Clock) -> dict[str, Any]:
-    generator = workload.make()
-    z, label = latents_off_kinks(generator, workload.batch, seed=0)
+def measure(name: str, workload: Workload, memory: int, clock: Clock, device: str = "cpu") -> dict[str, Any]:
+    generator, z, label = workload.on(device)
     batch, dim = z.shape
     products = workload.products or dim
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
         dim_out = generator.flat(z, label).shape[1]
-    U = torch.randn(products, batch, dim_out, generator=torch.Generator().manual_seed(0))
-    V = torch.eye(dim)[:products, None].expand(-1, batch, -1)
+    random = torch.Generator(device).manual_seed(0)
+    U = torch.randn(products, batch, dim_out, generator=random, device=device)
+    V = torch.eye(dim, device=device)[:products, None].expand(-1, batch, -1)
     twin, checked = generator.in_dtype(torch.float64), slice(0, PROBES_CHECKED)
 
     def exact(z: Tensor) -> Tensor:
@@ -90,15 +90,28 @@ def measure(name: str, workload: Workload, memory: int, clock: Clock) -> dict[st
             pull(exact, z.double(), U[checked].double()),
         ),
     }
-    a = torch.randn(GEMM, GEMM)
-    calls: dict[str, Callable[[], object]] = {"gemm": lambda: a @ a}
+    size = GEMM[device]
+    a = torch.randn(size, size, device=device)
+    calls: dict[str, Callable[[], Tensor]] = {"gemm": lambda: a @ a}
     for way, direction in directions.items():
         calls[way] = direction.ours
         calls.update({f"{way} {peer.name}": peer.run for peer in direction.running})
+    if device == "cuda":
+        for way, cuda_graph in (("held", False), ("replayed", True)):
+            calls[way] = _columns_of_one(generator, z, label, products, memory, cuda_graph)
     times = in_turns(calls, clock)
     sides = {way: _side(way, direction, times) for way, direction in directions.items()}
     flops = counter.get_total_flops() * products
-    per_flop = Spread.of(times["gemm"]).median / (2 * GEMM**3)
+    per_flop = Spread.of(times["gemm"]).median / (2 * size**3)
+    graphs = {}
+    if device == "cuda":
+        truth = directions["forward"].truth
+        graphs["graphs"] = {
+            "held_seconds": asdict(Spread.of(times["held"])),
+            "replayed_seconds": asdict(Spread.of(times["replayed"])),
+            "ratio": asdict(ratio(times["held"], times["replayed"])),
+            "error": _error(calls["replayed"](), truth),
+        }
     return {
         "name": name,
         "generator": generator.name,
@@ -107,10 +120,25 @@ def measure(name: str, workload: Workload, memory: int, clock: Clock) -> dict[st
         "products": products,
         "flops": flops,
         "bound_seconds": flops * per_flop,
-        "part_of_bound": flops / (2 * GEMM**3) * ratio(times["gemm"], times["forward"]).median,
+        "part_of_bound": flops / (2 * size**3) * ratio(times["gemm"], times["forward"]).median,
         "adjoint_over_forward": ratio(times["adjoint"], times["forward"]).median,
         **{way: asdict(side) for way, side in sides.items()},
+        **graphs,
     }
+
+
+def _columns_of_one(
+    generator: ps.Generator, z: Tensor, label: Tensor | None, products: int, memory: int, cuda_graph: bool
+) -> Callable[[], Tensor]:
+    """Columns of an operator that is kept: products alone, replayed from their recording or launched."""
+    J = ps.jacobian(generator, z, label, memory=memory, cuda_graph=cuda_graph)
+    return lambda: J.column_block(0, products).permute(2, 0, 1)
+
+
+def _error(found: Tensor, truth: Tensor) -> float:
+    """Of the worst of the products that the truth has, relative to its norm."""
+    difference = (found[: len(truth)].double() - truth).norm(dim=2)
+    return float((difference / truth.norm(dim=2)).max())
 
 
 def _side(way: str, direction: Direction, times: dict[str, list[float]]) -> Side:
@@ -119,10 +147,7 @@ def _side(way: str, direction: Direction, times: dict[str, list[float]]) -> Side
     best = min(running, key=lambda peer: measured[peer.name])
     peer_times = times[f"{way} {best.name}"]
     estimated = {peer.name: peer.seconds for peer in direction.peers}
-    error, peer_error = (
-        ((found[: len(truth)].double() - truth).norm(dim=2) / truth.norm(dim=2)).max().item()
-        for found in (ours(), best.run())
-    )
+    error, peer_error = (_error(found, truth) for found in (ours(), best.run()))
     return Side(
         Spread.of(times[way]),
         best.name,
@@ -130,13 +155,13 @@ def _side(way: str, direction: Direction, times: dict[str, list[float]]) -> Side
         {name: seconds for name, seconds in (estimated | measured).items() if name != best.name},
         error,
         peer_error,
-        peak_bytes(ours),
-        peak_bytes(best.run),
+        peak_bytes(ours, truth.device.type),
+        peak_bytes(best.run, truth.device.type),
         ratio(peer_times, times[way]),
     )
 
 
-def in_turns(calls: dict[str, Callable[[], object]], clock: Clock) -> dict[str, list[float]]:
+def in_turns(calls: Mapping[str, Callable[[], object]], clock: Clock) -> dict[str, list[float]]:
     """Seconds of each by round; a round runs every call once, so that a slower machine slows all."""
     for call in calls.values():
         call()

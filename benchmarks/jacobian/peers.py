@@ -11,11 +11,10 @@ from polarity_sampling import Generator
 from torch import Tensor
 from torch.func import jacfwd, jvp, vjp, vmap
 
+from benchmarks.devices import Clock
 from benchmarks.jacobian.memory import peak_bytes
 
 Function = Callable[[Tensor], Tensor]
-Clock = Callable[[], float]
-"""Seconds of the wall, or of the processor."""
 
 LONGEST_CHUNK = 2.0  # seconds; larger chunks are not tried
 
@@ -68,7 +67,7 @@ def best_chunk(product: Function, probes: Tensor, memory: int, clock: Clock) -> 
             continue
         last = size
         part = probes[:size]
-        if peak_bytes(lambda part=part: product(part)) > memory and size > 1:
+        if peak_bytes(lambda part=part: product(part), part.device.type) > memory and size > 1:
             break
         each = min(seconds_of(lambda part=part: product(part), clock) for _ in range(3)) / size
         if each < seconds:
@@ -121,13 +120,18 @@ def forward_peers(
         return generator.flat(z, label)
 
     batch, dim = z.shape
-    basis = torch.eye(dim, dtype=z.dtype)[:products, None].expand(-1, batch, -1)
-    dim_out = flat(z).shape[1]
-    rows = torch.eye(dim_out, dtype=z.dtype)[:, None].expand(-1, batch, -1)
+    like = {"dtype": z.dtype, "device": z.device}
+    basis = torch.eye(dim, **like)[:products, None].expand(-1, batch, -1)
+    with torch.no_grad():
+        dim_out = flat(z).shape[1]
+    rows = torch.eye(dim_out, **like)[:, None].expand(-1, batch, -1)
     found = _with_and_without_compile("vmap(jvp)", lambda part: push(flat, z, part), basis, memory, clock)
     if products == dim:
         whole = Peer("vmap(jacfwd)", lambda: columns(generator, z, label), 0.0)
-        found.append(replace(whole, seconds=min(seconds_of(whole.run, clock) for _ in range(2))))
+        try:
+            found.append(replace(whole, seconds=min(seconds_of(whole.run, clock) for _ in range(2))))
+        except torch.OutOfMemoryError:  # it knows no chunks
+            print(f"no {whole.name}: all products of {batch} latents at once do not fit on the device")
     by_rows = best_chunk(lambda part: pull(flat, z, part), rows, memory, clock)
     jacrev = _chunked("jacrev", lambda part: pull(flat, z, part), rows, *by_rows)
     found.append(replace(jacrev, run=lambda: jacrev.run().permute(2, 1, 0)[:products]))

@@ -6,16 +6,17 @@ import polarity_sampling as ps
 import torch
 from polarity_sampling.report import style
 
+from benchmarks.devices import Clock
 from benchmarks.jacobian.measure import in_turns
 from benchmarks.jacobian.models import WORKLOADS
-from benchmarks.jacobian.peers import Clock, best_chunk, push
+from benchmarks.jacobian.peers import best_chunk, push
 
 LATENTS = (1, 2, 4, 8, 16)
 PROBES = (5, 10, 25, 50, 100)
 
 
-def plot(path: Path, memory: int, clock: Clock) -> None:
-    generator = WORKLOADS["dcgan"].make()
+def plot(path: Path, memory: int, clock: Clock, device: str) -> None:
+    generator, _, _ = WORKLOADS["dcgan"].on(device)
     by_latents = {batch: seconds(generator, batch, PROBES[-2], memory, clock) for batch in LATENTS}
     by_probes = {probes: seconds(generator, LATENTS[2], probes, memory, clock) for probes in PROBES}
     with style.styled():
@@ -39,8 +40,8 @@ def plot(path: Path, memory: int, clock: Clock) -> None:
 def seconds(generator: ps.Generator, batch: int, count: int, memory: int, clock: Clock) -> dict[str, float]:
     """Of J @ V for that many latents and probes: ours, and chunked vmap(jvp)."""
     random = torch.Generator().manual_seed(0)
-    z = torch.randn(batch, generator.latent_dim, generator=random)
-    V = torch.randn(count, batch, generator.latent_dim, generator=random)
+    z = torch.randn(batch, generator.latent_dim, generator=random).to(generator.device)
+    V = torch.randn(count, batch, generator.latent_dim, generator=random).to(generator.device)
 
     def product(part: torch.Tensor) -> torch.Tensor:
         return push(lambda z: generator.flat(z, None), z, part)

@@ -7,6 +7,7 @@ from pathlib import Path
 import polarity_sampling as ps
 import torch
 
+from benchmarks import devices
 from benchmarks.volume import peers, plot, speed, study
 from benchmarks.volume.models import NAMES, RESULTS, SEED, STYLEGAN2, latents, load
 
@@ -18,7 +19,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("study", "true errors against reported ones; resumes; writes results/study.csv"),
-        ("speed", "time per latent beside other ways; writes results/speed.csv"),
+        (
+            "speed",
+            "time per latent beside other ways; writes results/speed.csv, or one for each GPU beside it",
+        ),
         ("lanczos", "stochastic Lanczos quadrature against the exact full volume"),
         ("plot", "accuracy against cost, into docs/images/volume-accuracy.png"),
     ):
@@ -31,12 +35,7 @@ def main() -> None:
             command.add_argument("--seed", type=int, default=SEED, help="of latents and planted operators")
             command.add_argument("--folder", type=Path, help="what is done already (one for each seed)")
         if name == "speed":
-            command.add_argument(
-                "--clock",
-                choices=speed.CLOCKS,
-                default="wall",
-                help="or seconds of the processor, on a machine that others use: then with OMP_NUM_THREADS=1",
-            )
+            devices.add_arguments(command)
     arguments = parser.parse_args()
     if arguments.command == "study":
         seed = arguments.seed
@@ -49,11 +48,13 @@ def main() -> None:
         for row in table:
             print("  ".join(str(value) for value in row.values()))
     elif arguments.command == "speed":
-        for case in speed.CASES:
+        device, clock = arguments.device, arguments.clock
+        devices.prepare(parser, device, clock)
+        for case in speed.cases(device):
             if case.model in arguments.models:
-                rows = speed.measure(case, arguments.clock)
+                rows = speed.measure(case, clock, device)
                 speed.show(rows)
-                speed.keep(rows, RESULTS / "speed.csv")
+                speed.keep(rows, RESULTS / devices.file_name("speed", device))
     elif arguments.command == "lanczos":
         for name in arguments.models:
             compare_lanczos(load(name))

@@ -33,13 +33,15 @@ class _Decaying(nn.Module):
 _SHARED_WORKLOADS = {"mlp_64_256_256_784": "mlp", STYLEGAN2: "stylegan2-scaled"}
 
 
-def load(name: str) -> ps.Generator:
+def load(name: str, device: str = "cpu") -> ps.Generator:
+    """The same weights on every device."""
     if name == "planted_512":
-        return ps.Generator(_Decaying().eval(), 512, name=name)
-    if name in _SHARED_WORKLOADS:
+        made = ps.Generator(_Decaying().eval(), 512)
+    elif name in _SHARED_WORKLOADS:
         made = WORKLOADS[_SHARED_WORKLOADS[name]].make()
-        return ps.Generator(made.module, made.latent_dim, made.base, made.num_classes, name=name)
-    return shared_models.load(name)
+    else:
+        made = shared_models.load(name)
+    return ps.Generator(made.module.to(device), made.latent_dim, made.base, made.num_classes, name=name)
 
 
 NAMES = ["mlp_64_256_256_784", "planted_512", *PRETRAINED]
@@ -49,10 +51,11 @@ SEED = 2024
 def latents(
     generator: ps.Generator, start: int, count: int, seed: int = SEED
 ) -> tuple[Tensor, Tensor | None]:
-    """Draws `start` .. of a stream of their own, classes in turn."""
+    """Draws `start` .. of a stream of their own, classes in turn; the same numbers on every device."""
     rows = torch.arange(start, start + count)
-    z = generator.base.draw(seed, rows, generator.latent_dim)
-    return z, None if generator.num_classes is None else rows % generator.num_classes
+    z = generator.base.draw(seed, rows, generator.latent_dim).to(generator.device)
+    classes = generator.num_classes
+    return z, None if classes is None else (rows % classes).to(generator.device)
 
 
 def some_directions(generator: ps.Generator) -> int:

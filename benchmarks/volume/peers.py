@@ -34,7 +34,7 @@ def chunked_jvp(generator: ps.Generator, top_k: int) -> Peer:
 
     def run(z: Tensor, label: Tensor | None) -> Tensor:
         sample = _flat(generator, label)
-        eye = torch.eye(z.shape[1])
+        eye = torch.eye(z.shape[1], device=z.device)
 
         def push(v: Tensor) -> Tensor:
             return jvp(sample, (z,), (v.expand_as(z),))[1]
@@ -129,7 +129,8 @@ def published(generator: ps.Generator, top_k: int) -> Peer:
         if not projection:
             gen = torch.Generator().manual_seed(0)
             rows = min(ROWS, out.shape[1])
-            projection.append(torch.linalg.qr(torch.randn(out.shape[1], rows, generator=gen))[0].T)
+            basis = torch.linalg.qr(torch.randn(out.shape[1], rows, generator=gen))[0]
+            projection.append(basis.T.to(z.device))
         with torch.no_grad():
             pulled = torch.stack([pullback(row.expand_as(out))[0] for row in projection[0]], 1)
         return torch.linalg.svdvals(pulled)[:, :top_k].double().log().sum(1)
@@ -148,10 +149,10 @@ def stochastic_lanczos(generator: ps.Generator, probes: int, steps: int) -> Peer
         operator = ps.jacobian(double, z.double(), label)
         batch, _, dim = operator.shape
         gen = torch.Generator().manual_seed(0)
-        total = torch.zeros(batch, dtype=torch.float64)
+        total = torch.zeros(batch, dtype=torch.float64, device=z.device)
         for _ in range(probes):
-            start = torch.randn(dim, generator=gen, dtype=torch.float64).sign().expand(batch, dim)
-            basis = [start / dim**0.5]
+            signs = torch.randn(dim, generator=gen, dtype=torch.float64).sign().to(z.device)
+            basis = [signs.expand(batch, dim) / dim**0.5]
             diagonal, beside = [], []
             for _ in range(steps):
                 image = operator @ basis[-1][:, :, None]

@@ -5,10 +5,12 @@ get the same latents in one call: of pretrained perceptrons as many as a bank ta
 a call is all dispatch; the smallest networks are measured with few as well. The error of each is measured on
 the same latents against float64; those that miss the wanted one are marked. skerch takes part where it is
 installed and few values of many are wanted.
+
+On a GPU batches and budgets are larger, times are of the wall with the device's work done, and all contenders
+multiply in float32, not TF32.
 """
 
 import csv
-import platform
 import random
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from polarity_sampling.volume.qr import triangular_factor
 from polarity_sampling.volume.svd import worth_iterating
 from torch import Tensor
 
+from benchmarks.devices import Clock, clock_of, machine
 from benchmarks.kernels.timing import Spread, ratio
 from benchmarks.volume import peers
 from benchmarks.volume.models import PRETRAINED, STYLEGAN2, latents, load
@@ -30,9 +33,22 @@ from benchmarks.volume.models import PRETRAINED, STYLEGAN2, latents, load
 MEDIAN_ERROR = 1e-2
 SPREAD = 0.05
 FEWEST_ROUNDS = 3
-SECONDS = 30.0  # of one case; no round begins later, once there are enough
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+@dataclass(frozen=True)
+class Budget:
+    """What one case may take on a device."""
+
+    memory: str
+    """Of log_volume."""
+    seconds: float
+    """No round begins later, once there are enough."""
+    longest: float
+    """A peer whose first call takes more seconds is not run again: what only a first call does is little
+    beside that. torch's decompositions of batches go matrix by matrix on a GPU."""
+
+
+BUDGETS = {"cpu": Budget("1GiB", 30.0, float("inf")), "cuda": Budget("16GiB", 5.0, 5.0)}
 
 
 @dataclass(frozen=True)
@@ -42,25 +58,39 @@ class Case:
     model: str
     top_k: int
     batch: int | None
+    on_gpu: int | None = None
+    """The batch there."""
+
+    def on(self, device: str) -> "Case":
+        return self if device == "cpu" else Case(self.model, self.top_k, self.on_gpu, self.on_gpu)
 
 
 DCGAN = "face_dcgan_digiface64"
 TOYS = ("toy2d_ganlab_gaussians", "toy2d_ganlab_ring")
 PERCEPTRONS = ("fashionmnist_gan_mlp", "mnist_vae_mlp", *TOYS)
 CASES = (
-    Case("mlp_64_256_256_784", 10, 64),
-    Case("planted_512", 30, 16),
-    Case(DCGAN, 30, 4),
-    Case(DCGAN, 10, 4),
-    *(Case(name, 10, None if name in PERCEPTRONS else 16) for name in PRETRAINED if name != DCGAN),
+    Case("mlp_64_256_256_784", 10, 64, 4096),
+    Case("planted_512", 30, 16, 256),
+    Case(DCGAN, 30, 4, 64),
+    Case(DCGAN, 10, 4, 64),
+    *(
+        Case(name, 10, None if name in PERCEPTRONS else 16, None if name in TOYS else 256)
+        for name in PRETRAINED
+        if name != DCGAN
+    ),
     *(Case(name, 10, 16) for name in TOYS),
-    Case(STYLEGAN2, 30, 1),
+    Case(STYLEGAN2, 30, 1, 4),
 )
+
+
+def cases(device: str) -> tuple[Case, ...]:
+    """Those of a device, each once: some differ in the batch on a CPU alone."""
+    return tuple(dict.fromkeys(case.on(device) for case in CASES))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender in one case; `Row` is a line of results/speed.csv."""
+    """One contender in one case; `Row` is a line of results/speed.csv, or of the file of a GPU beside it."""
 
     model: str
     K: int
@@ -95,7 +125,15 @@ class _Contender:
 def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
     def ours(name: str, **arguments: object) -> _Contender:
         def run(z: Tensor, label: Tensor | None) -> tuple[Tensor, float]:
-            volume = ps.log_volume(generator, z, label, top_k=case.top_k, **arguments)  # type: ignore[arg-type]
+            memory = BUDGETS[z.device.type].memory
+            volume = ps.log_volume(
+                generator,
+                z,
+                label,
+                top_k=case.top_k,
+                memory=memory,
+                **arguments,  # type: ignore[arg-type]
+            )
             return volume.value, float(volume.spent.double().mean())
 
         return _Contender(f"log_volume, {name}", run, is_peer=False)
@@ -129,23 +167,39 @@ def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
     ]
 
 
-def measure(case: Case, clock: str) -> list[Row]:
+def measure(case: Case, clock: str, device: str = "cpu") -> list[Row]:
     """All contenders of a case; `clock` is "wall" or "cpu"."""
-    generator = load(case.model)
-    batch = min(MOST_BATCH, suggested_batch(generator, "1GiB")) if case.batch is None else case.batch
+    generator, budget = load(case.model, device), BUDGETS[device]
+    batch = min(MOST_BATCH, suggested_batch(generator, budget.memory)) if case.batch is None else case.batch
     case = Case(case.model, min(case.top_k, generator.latent_dim), batch)
     z, label = latents(generator, 0, batch)
     truth = _truth(generator, z, label)[:, : case.top_k].log().sum(1)
     able = torch.isfinite(truth)
     runners = contenders(generator, case)
-    found = {c.name: c.run(z, label) for c in runners}  # calibrates, captures and allocates
-    seconds = _in_turns({c.name: lambda c=c: c.run(z, label) for c in runners}, CLOCKS[clock])
+    timer = clock_of(device, clock)
+    found: dict[str, tuple[Tensor, float]] = {}
+    first: dict[str, float] = {}
+    for contender in runners:  # calibrates, captures and allocates
+        start = timer()
+        try:
+            values, products = contender.run(z, label)
+        except torch.OutOfMemoryError:
+            if not contender.is_peer:
+                raise
+            print(f"{case.model}: {contender.name} needs more memory than there is")
+            continue
+        first[contender.name] = timer() - start
+        found[contender.name] = values.cpu(), products
+    runners = [c for c in runners if c.name in found]
+    again = [c for c in runners if not c.is_peer or first[c.name] <= budget.longest]
+    calls = {c.name: lambda c=c: c.run(z, label) for c in again}
+    seconds = _in_turns(calls, timer, budget.seconds)
+    rounds = len(seconds[runners[0].name])
+    seconds |= {name: [once] * rounds for name, once in first.items() if name not in calls}
     off = {name: (values - truth)[able] for name, (values, _) in found.items()}
     accurate = [c.name for c in runners if c.is_peer and off[c.name].abs().median() <= MEDIAN_ERROR]
     best = min(accurate, key=lambda name: Spread.of(seconds[name]).median, default=None)
-    machine = (
-        f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads, {clock} time"
-    )
+    published = next((c.name for c in runners if c.name.startswith("published")), None)
 
     def over(name: str | None, this: str) -> str:
         return "" if name is None else f"{ratio(seconds[name], seconds[this]).median:.2f}"
@@ -170,20 +224,20 @@ def measure(case: Case, clock: str) -> list[Row]:
                 largest_error=f"{float(off[name].abs().max()):.1e}",
                 meets=meets.strip(),
                 best_peer_over_this=over(best, name),
-                published_over_this=over(runners[-1].name, name),
-                machine=machine,
+                published_over_this=over(published, name),
+                machine=machine(device, clock),
             )
         )
     return rows
 
 
 def _truth(generator: ps.Generator, z: Tensor, label: Tensor | None) -> Tensor:
-    """Singular values [B, K] of the float64 Jacobian."""
+    """Singular values [B, K] of the float64 Jacobian, on the CPU, which is faster at small matrices."""
     dense = ps.jacobian(generator.in_dtype(torch.float64), z.double(), label).to_dense()
-    return torch.linalg.svdvals(triangular_factor(dense))
+    return torch.linalg.svdvals(triangular_factor(dense).cpu())
 
 
-def _in_turns(calls: dict[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, list[float]]:
+def _in_turns(calls: dict[str, Callable[[], object]], clock: Clock, budget: float) -> dict[str, list[float]]:
     """Seconds of each by round; a round runs every call once, in an order of its own.
 
     What runs behind a call that has filled caches and returned memory pays for it.
@@ -191,7 +245,7 @@ def _in_turns(calls: dict[str, Callable[[], object]], clock: Callable[[], float]
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     begin = time.perf_counter()
     rounds = 0
-    while rounds < FEWEST_ROUNDS or (rounds < 5 * FEWEST_ROUNDS and time.perf_counter() - begin < SECONDS):
+    while rounds < FEWEST_ROUNDS or (rounds < 5 * FEWEST_ROUNDS and time.perf_counter() - begin < budget):
         for name in random.Random(rounds).sample(list(calls), len(calls)):
             start = clock()
             calls[name]()

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.volume import peers, plot, speed, study
+from benchmarks.volume.models import latents, load
 from tests import oracle
 
 
@@ -68,8 +69,8 @@ def test_the_study_goes_on_where_it_was_and_counts(generator, tmp_path, monkeypa
 
 
 def test_speed_has_a_row_for_every_contender_and_keeps_the_last_ones(generator, tmp_path, monkeypatch):
-    monkeypatch.setattr(speed, "load", lambda name: generator)
-    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(speed, "load", lambda name, device: generator)
+    monkeypatch.setitem(speed.BUDGETS, "cpu", replace(speed.BUDGETS["cpu"], seconds=0.0))
     monkeypatch.setattr(speed, "FEWEST_ROUNDS", 2)
     rows = speed.measure(speed.Case("small", 3, 4), "cpu")
     by_name = {row.contender: row for row in rows}
@@ -90,12 +91,56 @@ def test_speed_has_a_row_for_every_contender_and_keeps_the_last_ones(generator, 
 
 
 def test_speed_takes_the_batch_of_a_bank(generator, monkeypatch):
-    monkeypatch.setattr(speed, "load", lambda name: generator)
-    monkeypatch.setattr(speed, "SECONDS", 0.0)
+    monkeypatch.setattr(speed, "load", lambda name, device: generator)
+    monkeypatch.setitem(speed.BUDGETS, "cpu", replace(speed.BUDGETS["cpu"], seconds=0.0))
     monkeypatch.setattr(speed, "FEWEST_ROUNDS", 2)
     rows = speed.measure(speed.Case("small", 3, None), "cpu")
     bank = ps.Bank.build(generator, n=1, top_k=3, seed=0)
     assert {row.latents for row in rows} == {bank.metadata.batch_size}
+
+
+def test_slow_peers_are_run_once_and_those_out_of_memory_are_left_out(generator, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "load", lambda name, device: generator)
+    monkeypatch.setitem(speed.BUDGETS, "cpu", speed.Budget("1GiB", 0.0, longest=-1.0))
+    calls = []
+
+    def dense_svd(*_: object) -> peers.Peer:
+        return peers.Peer("dense", lambda z, label: calls.append("dense") or torch.zeros(len(z)).double())
+
+    def too_large(*_: object, **__: object) -> peers.Peer:
+        def run(z: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return peers.Peer("low rank", run)
+
+    monkeypatch.setattr(peers, "dense_svd", dense_svd)
+    monkeypatch.setattr(peers, "stored_low_rank", too_large)
+    rows = {row.contender: row for row in speed.measure(speed.Case("small", 3, 4), "wall")}
+    assert calls == ["dense"]
+    assert float(rows["dense"].ms_per_latent) > 0
+    assert "low rank" not in rows
+    assert "low rank needs more memory" in capsys.readouterr().out
+
+
+def test_a_gpu_has_every_model_once_for_each_number_of_values():
+    keys = [(case.model, case.top_k) for case in speed.cases("cuda")]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == {(c.model, c.top_k) for c in speed.CASES}
+    assert speed.cases("cpu") == speed.CASES
+
+
+def test_generators_latents_and_peers_are_on_one_device():
+    """The device without numbers refuses to meet the CPU's tensors as a GPU does."""
+    generator = load("planted_512", "meta")
+    z, label = latents(generator, 0, 2)
+    assert generator.device.type == z.device.type == "meta"
+    for peer in (
+        peers.chunked_jvp(generator, 3),
+        peers.dense_svd(generator, 3),
+        peers.stored_low_rank(generator, 3, extra=3, power_steps=2),
+        peers.published(generator, 3),
+    ):
+        assert peer.run(z, label).device.type == "meta", peer.name
 
 
 def test_curves_fall_with_the_products(generator):
