@@ -19,7 +19,9 @@ from polarity_sampling.jacobian.rules.pointwise import Pointwise
 from polarity_sampling.jacobian.stage import Residual, Stage
 
 _MOST_LAYERS = 8  # of one call of the op
-# On a GPU the library's matrix products, which leave nothing out, are faster for so many multiplications.
+# On a GPU the library's matrix products leave nothing out, but are as fast where so much of it is left; and
+# for fewer multiplications one launch is faster than several. Assumed, from two networks on an H200.
+_LEFT_ON_GPU = 0.5
 _MOST_ON_GPU = 1 << 28
 
 
@@ -52,6 +54,7 @@ class Perceptron(Stage):
         self.widest_hidden = max(matrix.shape[1] for matrix in matrices[:-1])
         self._rows = next(link.stage.shape[0] for link in links if isinstance(link.stage, Pointwise))
         self._activations = _activations(links)
+        self._left = 1.0
 
     def join(self, residuals: Sequence[Residual]) -> Residual:
         """Factors [B, width], one for every layer."""
@@ -69,7 +72,7 @@ class Perceptron(Stage):
 
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         t = _shared(tangents[0])
-        if not self._is_large(t):
+        if not self._by_library(t):
             return (polarity_ext.mlp_tangents(t, self._push, residual),)
         for matrix, factor, activation in zip(self._push, residual, self._activations, strict=True):
             t = t @ matrix.mT
@@ -103,7 +106,7 @@ class Perceptron(Stage):
         (u,) = cotangents
         assert u is not None
         t = _shared(u)
-        if not self._is_large(t):
+        if not self._by_library(t):
             return (polarity_ext.mlp_cotangents(t, self._pull, residual),)
         layers = zip(self._pull, residual, self._activations, strict=True)
         for matrix, factor, activation in reversed(list(layers)):
@@ -114,12 +117,28 @@ class Perceptron(Stage):
             t = t @ matrix
         return (t,)
 
-    def _is_large(self, probes: Tensor) -> bool:
-        """Whether products of these [L, B or none, *] are many, on a GPU."""
+    def settle(self, residual: Residual, transposed: bool) -> None:
+        """Finds out what the kernels leave out at calibration latents, on a GPU."""
+        if residual[0].device.type == "cpu":
+            return
+        active = [(factor != 0).sum(1).double() for factor in residual]
+        before = [active[0].new_full((), self._push[0].shape[1]), *active]
+        left = sum(float((a * b).mean()) for a, b in zip(before[:-1], active, strict=True))
+        self._left = left / self._multiplications
+
+    @property
+    def _multiplications(self) -> int:
+        """Of one sample and probe."""
+        return sum(matrix.numel() for matrix in self._push)
+
+    def _by_library(self, probes: Tensor) -> bool:
+        """Whether the library is faster for probes [L, B or none, *]."""
         if probes.device.type == "cpu":
             return False
-        multiplications = sum(matrix.numel() for matrix in self._push)
-        return probes.shape[0] * self._rows * multiplications > _MOST_ON_GPU
+        count = probes.shape[0]
+        tile = next(size for size in (8, 16, 32) if count <= size or size == 32)  # of the kernels
+        left = self._left * (-(-count // tile) * tile) / count
+        return left > _LEFT_ON_GPU and count * self._rows * self._multiplications > _MOST_ON_GPU
 
 
 def _activations(links: Sequence[Link]) -> list[tuple[Pointwise, slice] | None]:

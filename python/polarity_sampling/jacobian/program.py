@@ -100,8 +100,7 @@ class Program:
     def settle(self, residuals: Sequence[Residual]) -> None:
         """Has stages choose how they run, by what they need of calibration latents."""
         for step in self._steps:
-            if isinstance(step.stage, Convolutions):
-                step.stage.settle(_together(residuals, step.links), self.transposed)
+            step.stage.settle(_together(residuals, step.links), self.transposed)
 
     @property
     def active_bytes(self) -> int:

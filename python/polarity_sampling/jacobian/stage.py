@@ -110,6 +110,9 @@ class Stage:
         (residual,) = residuals
         return residual
 
+    def settle(self, residual: Residual, transposed: bool) -> None:
+        """Choose how to run, by what the stage needs of calibration latents; for ``pull`` if transposed."""
+
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         """Tangents of the outputs from those of the active inputs.
 

@@ -353,14 +353,13 @@ def _in_float64(settings: Settings, z: Tensor, label: Tensor | None) -> _Found:
 def _float64_spectrum(settings: Settings, columns: Tensor) -> Spectrum:
     """By a QR factorisation of the columns [b, D, n]; asked for "float64" by name, of all latents.
 
-    Else a Gram matrix comes first, which is many times cheaper, and does where it resolves all n values.
+    Else a Gram matrix comes first, which is many times cheaper, and does for latents that it brings to tol.
     """
     eta = settings.rounding.eta64
     if settings.method == "float64":
         return svd_spectrum(columns, eta)
     spectrum = gram_spectrum(columns, eta)
-    _, error, rank = spectrum.log_volume(settings.top_k)
-    index = ((error > settings.tol) | (rank < columns.shape[2])).nonzero()[:, 0]
+    index = (spectrum.log_volume(settings.top_k)[1] > settings.tol).nonzero()[:, 0]
     if not index.numel():
         return spectrum
     return spectrum.replace_rows(index, svd_spectrum(columns[index], eta))
