@@ -1,4 +1,4 @@
-"""The benchmark of Jacobian products: a workload is on one device, and options that do not fit are refused."""
+"""The benchmark of Jacobian products: a workload is on one device, and what does not fit is refused."""
 
 import pytest
 import torch
