@@ -19,7 +19,7 @@ REPETITIONS = 25
 SECONDS = 0.4  # of one call's repetitions, at most (but five repetitions)
 FLUSH_BYTES = 1 << 27  # streamed through the caches before a cold repetition
 LONGEST = {"cpu": float("inf"), "cuda": 0.5}  # seconds; a call that takes more is timed once
-PAUSE = 600_000  # cycles of a GPU's clock: 0.3 ms at 2 GHz, longer than the launches of any contender take
+PAUSE = 600_000  # cycles of a GPU's clock: 0.3 ms at 2 GHz, in which some dozens of kernels are launched
 
 
 @dataclass(frozen=True)

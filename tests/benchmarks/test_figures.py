@@ -11,7 +11,7 @@ from benchmarks.kernels.__main__ import cases
 from benchmarks.kernels.device import file_stem, name_of, tf32
 from benchmarks.kernels.measure import figures, measure, precision_of
 from benchmarks.kernels.timing import Spread, once, ratio, side_by_side
-from tests.ops.backends import CPU, CUDA
+from tests.ops.backends import CPU, CUDA, DEVICES, Backend
 from tests.ops.cases import OPS
 
 
@@ -38,10 +38,13 @@ def test_the_product_is_of_floats_whatever_the_output() -> None:
     assert precision_of((double, whole)) == torch.float64
 
 
-@pytest.mark.parametrize("name", ["weighted_draw", "rectify"])
-def test_ops_with_whole_numbers_are_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.kernels.timing.SECONDS", 0.0)
-    row = measure(OPS[name], OPS[name].cases[-1], CPU, ("aten",))
+@pytest.mark.parametrize("backend", DEVICES)
+@pytest.mark.parametrize("name", ["weighted_draw", "rectify", "linear_tangents"])
+def test_ops_of_every_output_are_measured(
+    name: str, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    row = measure(OPS[name], OPS[name].cases[-1], backend, ("aten",))
     assert set(row.figures) == {"roofline", "aten"}
 
 
