@@ -12,6 +12,10 @@ record writes the ratios to reference/<device>.csv; compare says which are worse
 spread, and exits with 1 if any is (with 2 where there is nothing to compare with).
 
 The raw ops are timed; the Python functions with their derivative rules cost some 50 microseconds more a call.
+--backend cuda takes rows that fill a GPU, and times what the device does, without launches. torch multiplies
+in float32 for everybody (it would leave TF32 on for convolutions), but in TF32 beside ops that do so
+themselves. Where a composition is a library's call, torch.compile is not tried.
+
 --backend emulated-forward runs the CUDA kernels in the emulator (tests/emulator), over the small rows: its
 times say what a kernel costs the tests, nothing about a GPU.
 """
@@ -69,7 +73,9 @@ def show(row: Row) -> None:
 
 
 def cases(op: str, backend: Backend) -> list[Case]:
-    """The perf rows; in the emulator, where those would take hours, the small ones."""
+    """The perf rows; of a GPU those that fill one; in the emulator, where both take hours, small ones."""
+    if backend is CUDA:
+        return OPS[op].gpu_cases
     if backend in EMULATED:
         return [case for case in OPS[op].cases if 0 < case.bytes <= LARGEST]
     return [case for case in OPS[op].cases if case.perf]
@@ -82,6 +88,7 @@ def measured(backend: Backend, names: list[str], peers: list[str]) -> list[Row]:
                 row = measure(OPS[name], case, backend, tuple(peers))
                 show(row)
                 yield row
+                device.release(backend.device)
 
     print(COLUMNS.format(*HEADINGS))
     return list(rows())

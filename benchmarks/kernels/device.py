@@ -1,7 +1,10 @@
 """What is measured on: its name, its settings, and its ceilings."""
 
+import contextlib
 import platform
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -47,6 +50,29 @@ def gemm_flop_per_second(device: str, dtype: torch.dtype) -> float:
     """Of torch's matrix product: the best of its repetitions."""
     a = gemm_operand(device, dtype)
     return 2 * len(a) ** 3 / min(once(lambda: a @ a, device) for _ in range(20))
+
+
+@contextlib.contextmanager
+def tf32(device: str, allowed: bool) -> Iterator[None]:
+    """Whether the library's products and convolutions of float32 may round factors to TF32 on a GPU."""
+    if device != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def release(device: str) -> None:
+    """Gives memory back that torch and CuPy keep, each for itself."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        if "cupy" in sys.modules:
+            sys.modules["cupy"].get_default_memory_pool().free_all_blocks()
 
 
 def copy_bytes_per_second(device: str) -> float:

@@ -41,7 +41,12 @@ def precision_of(outputs: Outputs) -> torch.dtype:
 
 def measure(op: Op, case: Case, backend: Backend, wanted: tuple[str, ...]) -> Row:
     """Times the raw op, as a compiled program calls it."""
-    inputs = tuple(backend.place(value) for value in case.inputs(seed=0))
+    with device.tf32(backend.device, allowed=case.tf32):
+        return _measure(op, case, backend, wanted)
+
+
+def _measure(op: Op, case: Case, backend: Backend, wanted: tuple[str, ...]) -> Row:
+    inputs = case.inputs(0, backend.device)
     fresh = inputs[0].clone()
     source = torch.ones(case.bytes // 2, dtype=torch.uint8, device=backend.device)
     target = torch.empty_like(source)

@@ -21,13 +21,28 @@ CUPY: dict[str, Callable[..., Any]] = {
     "symmetric_eigenvalues": lambda cupy, a, top_k: cupy.linalg.eigvalsh(a)[:, ::-1][:, :top_k],
 }
 
+# Compositions that are a library's call, or a convolution, and little else: on a GPU torch.compile leaves
+# them as they are, and to find that out takes longer than all else.
+LIBRARY = {
+    "cholesky",
+    "convolve_to_few",
+    "gaussian",
+    "gaussian_product",
+    "gram",
+    "jacobi_singular_values",
+    "solve_triangular",
+    "symmetric_eigenvalues",
+    "uniform",
+    "winograd",
+}
+
 
 def calls(op: Op, inputs: Inputs, device: str, wanted: tuple[str, ...]) -> dict[str, Call]:
     """The peers that apply here, by name; says why where torch.compile does not."""
     found: dict[str, Call] = {}
     if "aten" in wanted:
         found["aten"] = lambda: op.composed(*inputs)
-    if "compile" in wanted:
+    if "compile" in wanted and not (device == "cuda" and op.name in LIBRARY):
         compiled = torch.compile(op.composed, dynamic=False)
         try:
             compiled(*inputs)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.kernels import peers
-from benchmarks.kernels.device import file_stem, name_of
+from benchmarks.kernels import peers, timing
+from benchmarks.kernels.__main__ import cases
+from benchmarks.kernels.device import file_stem, name_of, tf32
 from benchmarks.kernels.measure import figures, measure, precision_of
 from benchmarks.kernels.timing import Spread, once, ratio, side_by_side
-from tests.ops.backends import CPU
+from tests.ops.backends import CPU, CUDA, DEVICES, Backend
 from tests.ops.cases import OPS
 
 
@@ -37,10 +38,13 @@ def test_the_product_is_of_floats_whatever_the_output() -> None:
     assert precision_of((double, whole)) == torch.float64
 
 
-@pytest.mark.parametrize("name", ["weighted_draw", "rectify"])
-def test_ops_with_whole_numbers_are_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.kernels.timing.SECONDS", 0.0)
-    row = measure(OPS[name], OPS[name].cases[-1], CPU, ("aten",))
+@pytest.mark.parametrize("backend", DEVICES)
+@pytest.mark.parametrize("name", ["weighted_draw", "rectify", "linear_tangents"])
+def test_ops_of_every_output_are_measured(
+    name: str, backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    row = measure(OPS[name], OPS[name].cases[-1], backend, ("aten",))
     assert set(row.figures) == {"roofline", "aten"}
 
 
@@ -63,6 +67,39 @@ def test_events_lie_around_a_call_behind_a_pause(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: log.append("pause"))
     assert once(lambda: log.append("call"), "cuda") == 0.25
     assert log == ["synchronize", "pause", "event", "call", "event", "synchronize"]
+
+
+def test_a_slow_call_is_timed_once_but_not_by_its_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = {"slow": iter([9.0, 3.0]), "loads": iter([9.0, *[0.1] * 100]), "fast": iter([0.1] * 100)}
+    monkeypatch.setitem(timing.LONGEST, "cpu", 0.5)
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "once", lambda call, device: next(took[call()]))
+    calls: dict[str, timing.Call] = {name: (lambda name=name: name) for name in took}
+    seconds = side_by_side(calls, lambda: None, "cpu", cold=False)
+    assert seconds == {"slow": [3.0] * 5, "loads": [0.1] * 5, "fast": [0.1] * 5}
+
+
+def test_tf32_is_a_row_s_own_and_of_a_gpu_alone() -> None:
+    def now() -> tuple[bool, bool]:
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = now()
+    with tf32("cpu", allowed=False):
+        assert now() == before
+    for allowed in (False, True):
+        with tf32("cuda", allowed):
+            assert now() == (allowed, allowed)
+        assert now() == before
+    assert [case.name for op in OPS.values() for case in op.gpu_cases if case.tf32] == [
+        "tf32: L=128 B=256 1024 to 1024"
+    ]
+
+
+def test_a_gpu_has_rows_of_its_own() -> None:
+    for name, op in OPS.items():
+        assert cases(name, CUDA) == op.gpu_cases
+        assert all(case.perf for case in cases(name, CPU))
+    assert set(OPS) >= peers.LIBRARY
 
 
 def test_calls_take_turns_after_a_preparation() -> None:

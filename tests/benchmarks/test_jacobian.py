@@ -1,15 +1,16 @@
-"""The benchmark of Jacobian products: a workload is on one device, and options that do not fit are refused."""
+"""The benchmark of Jacobian products: a workload is on one device, and what does not fit is refused."""
 
 import pytest
 import torch
 
 from benchmarks import devices
 from benchmarks.jacobian import __main__ as program
+from benchmarks.jacobian import measure
 from benchmarks.jacobian.models import WORKLOADS, Workload
 from benchmarks.jacobian.peers import columns, pull, push
 from tests.architectures import mlp
 
-SMALL = Workload(lambda: mlp.generator((6, 20, 20, 30)), batch=2, on_gpu=5)
+SMALL = Workload(lambda: mlp.generator((6, 20, 20, 30), (0.7, 0.7)), batch=2, on_gpu=5)
 
 
 def test_batches_of_a_gpu_are_larger_and_begin_from_the_same_weights() -> None:
@@ -30,6 +31,24 @@ def test_peers_are_where_the_generator_is() -> None:
     assert push(flat, z, probes).shape == (3, 5, 30)
     assert pull(flat, z, torch.empty(4, 5, 30, device="meta")).shape == (4, 5, 6)
     assert columns(generator, z, label).device.type == "meta"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_workload_is_measured(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "ROUNDS", range(2, 3))
+    monkeypatch.setitem(measure.GEMM, device, 64)
+    monkeypatch.setattr(torch, "compile", lambda product, dynamic: product)  # which takes most of the time
+    clock = devices.clock_of(device, "wall")
+    found = measure.measure("small", SMALL, 1 << 30, clock, device)
+    assert found["latents"] == (2 if device == "cpu" else 5)
+    for side in ("forward", "adjoint"):
+        assert found[side]["error"] < 1e-5
+        assert found[side]["peer_error"] < 1e-5
+        assert found[side]["seconds"]["median"] > 0
+    assert ("graphs" in found) == (device == "cuda")
+    assert found.get("graphs", {"error": 0.0})["error"] < 1e-5
+    columns = len(program.COLUMNS) + (device == "cuda")
+    assert len(program.row(found)) == columns
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,18 @@ def test_generators_latents_and_peers_are_on_one_device():
         assert peer.run(z, label).device.type == "meta", peer.name
 
 
+@pytest.mark.gpu
+def test_speed_on_a_gpu(monkeypatch):
+    monkeypatch.setitem(speed.BUDGETS, "cuda", replace(speed.BUDGETS["cuda"], seconds=0.0))
+    case = speed.Case("mlp_64_256_256_784", 10, 64, 16).on("cuda")
+    rows = {row.contender: row for row in speed.measure(case, "wall", "cuda")}
+    assert {row.latents for row in rows.values()} == {16}
+    assert len(rows) == len(speed.contenders(load(case.model, "cuda"), case))
+    for name, row in rows.items():
+        if name.startswith("log_volume"):
+            assert float(row.median_error) <= speed.MEDIAN_ERROR, name
+
+
 def test_curves_fall_with_the_products(generator):
     for name, points in plot.curves(generator).items():
         first, last = sorted(points)[0], sorted(points)[-1]

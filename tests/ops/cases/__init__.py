@@ -1,7 +1,9 @@
 """The case table: for every op its inputs, cost, reference and tolerance.
 
 One row drives the test of values on every backend (tests/ops/test_<op>.py) and, where it says ``perf``,
-the benchmark (``python -m benchmarks.kernels``). A new op is a new file here and an entry in `OPS`.
+the benchmark (``python -m benchmarks.kernels``). On a GPU the benchmark takes the rows of ``gpu_cases``
+instead, whose values tests/ops/test_gpu_rows.py looks at there. A new op is a new file here and an entry in
+`OPS`.
 """
 
 from tests.ops.cases.activation import ACTIVATION

@@ -140,4 +140,5 @@ ACTIVATION = Op(
     error=error,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[row("64M", kind, (1 << 26,)) for kind in KINDS],
 )

@@ -1,7 +1,7 @@
 """What a row of the case table declares, and the memory layouts rows ask for."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,14 +16,17 @@ f32, f64 = torch.float32, torch.float64
 @dataclass(frozen=True)
 class Case:
     name: str
-    make: Callable[[torch.Generator], Inputs]  # fresh inputs, on the CPU
+    make: Callable[[torch.Generator], Inputs]  # fresh inputs, on torch's default device
     flops: int
     bytes: int  # read and written at least
     tolerance: float  # in the op's unit of error, see Op.error
     perf: bool = False  # also a row of benchmarks/kernels
+    tf32: bool = False  # the op multiplies in TF32: what it is compared with may, too
 
-    def inputs(self, seed: int) -> Inputs:
-        return self.make(torch.Generator().manual_seed(seed))
+    def inputs(self, seed: int, device: str = "cpu") -> Inputs:
+        """Drawn where they are wanted; other numbers on another device."""
+        with torch.device(device):
+            return self.make(torch.Generator(device).manual_seed(seed))
 
     def __str__(self) -> str:
         return self.name
@@ -37,6 +40,19 @@ class Op:
     error: Callable[..., float]  # error(got, expected, *inputs): the largest, in a unit natural to the op
     composed: Callable[..., Any]  # the same from ATen ops: the peer in benchmarks
     cases: list[Case]
+    gpu_cases: list[Case] = field(
+        default_factory=list
+    )  # that fill a GPU: its benchmark's, and no other test's
+
+
+def repeated(case: Case, times: int) -> Case:
+    """The batch of the first input as many times over: to draw all of it would take longer than the op."""
+
+    def make(g: torch.Generator) -> Inputs:
+        first, *others = case.make(g)
+        return first.repeat(times, *[1] * (first.dim() - 1)), *others
+
+    return replace(case, make=make, flops=times * case.flops, bytes=times * case.bytes)
 
 
 def in_roundings(got: Tensor, expected: Tensor, unit: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.ops import references as ref
-from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, strided
+from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, repeated, strided
 from tests.ops.cases.symmetric_eigenvalues import Spectrum, graded, symmetric, transposed
 
 
@@ -99,4 +99,7 @@ CHOLESKY = Op(
     error=error,
     composed=lambda a: torch.linalg.cholesky_ex(a),
     cases=list(rows()),
+    gpu_cases=[
+        repeated(row(f"B={64 * times} n={n}", 64, n), times) for times, n in ((256, 32), (64, 64), (32, 128))
+    ],
 )

@@ -137,4 +137,8 @@ CONVOLVE_TO_FEW = Op(
     error=of_terms,
     composed=reference,
     cases=list(rows()),
+    gpu_cases=[
+        row("up to RGB: 1024 x 64 x 32 x 32", (1024, 64, 32, 32), 3),
+        row("3 x 3 to RGB: 256 x 64 x 64 x 64", (256, 64, 64, 64), 3, (3, 3), 1),
+    ],
 )

@@ -95,4 +95,5 @@ FLOORED_LOG_SUM = Op(
     error=error,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[row("B=1M n=30", 1 << 20, 30), row("B=64k n=512 top 30", 1 << 16, 512, top_k=30)],
 )

@@ -84,4 +84,8 @@ GAUSSIAN_PRODUCT = Op(
         torch.randn(count, y.shape[1], device=y.device).double() @ y.double()
     ),
     cases=list(rows()),
+    gpu_cases=[
+        row("faces: B=64 D=12288 L=100 rows=200", (64, 12288, 100), 200),
+        row("MLP: B=4096 D=784 L=64 rows=128", (4096, 784, 64), 128),
+    ],
 )

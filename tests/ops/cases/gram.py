@@ -95,4 +95,10 @@ GRAM = Op(
     error=error,
     composed=lambda y: y.double().mT @ y.double(),
     cases=list(rows()),
+    gpu_cases=[
+        row("faces: B=256 D=12288 L=100", (256, 12288, 100)),
+        row("MLP: B=4096 D=784 L=64", (4096, 784, 64)),
+        row("wide: B=64 D=12288 L=512", (64, 12288, 512)),
+        row("narrow: B=1024 D=3072 L=20", (1024, 3072, 20)),
+    ],
 )

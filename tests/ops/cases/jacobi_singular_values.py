@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.ops import references as ref
-from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, strided
+from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, repeated, strided
 from tests.ops.cases.symmetric_eigenvalues import transposed
 
 MAX_SWEEPS = 30
@@ -131,4 +131,8 @@ JACOBI_SINGULAR_VALUES = Op(
     error=error,
     composed=lambda a, max_sweeps: torch.linalg.svdvals(a),
     cases=list(rows()),
+    gpu_cases=[
+        repeated(row(f"B={64 * times} n={n}", 64, (n, n), triangular), times)
+        for times, n in ((16, 32), (8, 64), (4, 128))
+    ],
 )

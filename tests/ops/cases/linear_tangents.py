@@ -54,7 +54,7 @@ def row(
 
     flops = 2 * probes * batch * size * out
     moved = (probes * batch * (size + out) + size * out + batch * out) * dtype.itemsize
-    return Case(name, make, flops, moved, TOLERANCE[precision], perf)
+    return Case(name, make, flops, moved, TOLERANCE[precision], perf, precision == TF32)
 
 
 def rows() -> Iterator[Case]:
@@ -89,4 +89,8 @@ LINEAR_TANGENTS = Op(
     error=of_magnitudes,
     composed=lambda t, weight, d, precision: (t @ weight.mT) * d,
     cases=list(rows()),
+    gpu_cases=[
+        row(f"{name}: L=128 B=256 1024 to 1024", (128, 256, 1024), 1024, precision)
+        for name, precision in (("full", FULL), ("tf32x3", TF32X3), ("tf32", TF32))
+    ],
 )

@@ -14,7 +14,7 @@ from tests.ops.cases.scale_tangents import apart, first_expanded, wrongly_rounde
 SIZES = (1, 7, 8, 9, 31, 32, 33, 64, 65)  # bits of a byte, of a warp
 
 
-def rectify_rows() -> Iterator[Case]:
+def rectify_rows(for_gpu: bool = False) -> Iterator[Case]:
     def row(name: str, shape: tuple[int, ...], slope: float, dtype: torch.dtype, x: Layout = as_is) -> Case:
         def make(g: torch.Generator) -> Inputs:
             values = torch.randn(shape, generator=g, dtype=dtype)
@@ -25,6 +25,9 @@ def rectify_rows() -> Iterator[Case]:
         count = math.prod(shape)
         return Case(name, make, count, 2 * count * dtype.itemsize + count // 8, 0.0, perf="B=64" in name)
 
+    if for_gpu:
+        yield row("convolution: B=4096 256x8x8", (4096, 256, 8, 8), 0.0, f32)
+        return
     for size in SIZES:
         yield row(f"{size} numbers", (3, size), 0.0, f32)
     for dtype in (f32, f64):
@@ -38,7 +41,7 @@ def rectify_rows() -> Iterator[Case]:
     yield row("convolution: B=64 256x8x8", (64, 256, 8, 8), 0.0, f32)
 
 
-def rows() -> Iterator[Case]:
+def rows(for_gpu: bool = False) -> Iterator[Case]:
     def row(
         name: str,
         shape: tuple[int, ...],
@@ -56,6 +59,9 @@ def rows() -> Iterator[Case]:
         moved = 2 * math.prod(shape) * dtype.itemsize + shape[1] * size // 8
         return Case(name, make, math.prod(shape), moved, 0.0, perf)
 
+    if for_gpu:
+        yield row("convolution: L=100 B=64 256x8x8", (100, 64, 256, 8, 8), slopes=(0.0, 1.0))
+        return
     for size in SIZES:
         yield row(f"{size} numbers", (9, 2, size))
     for dtype in (f32, f64):
@@ -95,6 +101,7 @@ RECTIFY = Op(
     error=wrong_bits,
     composed=lambda x, slope: (torch.nn.functional.leaky_relu(x, slope), x > 0),
     cases=list(rectify_rows()),
+    gpu_cases=list(rectify_rows(for_gpu=True)),
 )
 MASK_TANGENTS = Op(
     "mask_tangents",
@@ -116,6 +123,7 @@ MASK_TANGENTS = Op(
             for name, layout in (("t strided", strided), ("t expanded", first_expanded))
         ),
     ],
+    gpu_cases=list(rows(for_gpu=True)),
 )  # fmt: skip
 MASK_TANGENTS_IN_PLACE = Op(
     "mask_tangents_",
@@ -124,4 +132,5 @@ MASK_TANGENTS_IN_PLACE = Op(
     error=wrongly_rounded,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=list(rows(for_gpu=True)),
 )

@@ -142,4 +142,9 @@ MLP_TANGENTS = Op(
     error=in_roundings,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[
+        row("MNIST GAN: L=64 B=4096, 30% and 14% active", MNIST, 64, 4096, (0.3, 0.14)),
+        row("MNIST GAN, adjoint, B=4096", MNIST, 64, 4096, (0.3, 0.14), adjoint=True, is_shared=False),
+        row("MNIST GAN, all active, B=4096", MNIST, 64, 4096, (1.0,)),
+    ],
 )

@@ -94,6 +94,12 @@ def rows(pull: bool) -> Iterator[Case]:
     yield row("StyleGAN2 32 px, channels last", large, t=channels_last, x=channels_last, perf=True, pull=pull)
 
 
+def gpu_rows(pull: bool) -> Iterator[Case]:
+    large = (32, 8, 64, 64, 64)
+    yield row("StyleGAN2 64 px: L=32 B=8 C=64", large, pull=pull)
+    yield row("StyleGAN2 64 px, channels last: L=32 B=8", large, t=channels_last, x=channels_last, pull=pull)
+
+
 def on(x: Tensor, style: Tensor) -> Tensor:
     return style[(..., *[None] * (x.dim() - 2))]
 
@@ -105,6 +111,7 @@ MODULATE_TANGENTS = Op(
     error=tangents_error,
     composed=lambda tx, x, s, ts: tx * on(x, s) + x * on(x, ts),
     cases=list(rows(pull=False)),
+    gpu_cases=list(gpu_rows(pull=False)),
 )
 
 
@@ -131,6 +138,7 @@ MODULATE_TANGENTS_IN_PLACE = Op(
     error=in_place_error,
     composed=lambda tx, x, s, ts: tx * on(x, s) + x * on(x, ts),
     cases=list(in_place_rows()),
+    gpu_cases=list(gpu_rows(pull=False)),
 )
 MODULATE_COTANGENTS = Op(
     "modulate_cotangents",
@@ -139,4 +147,5 @@ MODULATE_COTANGENTS = Op(
     error=cotangents_error,
     composed=lambda u, x, s: (u * on(x, s), (u * x).flatten(3).sum(3)),
     cases=list(rows(pull=True)),
+    gpu_cases=list(gpu_rows(pull=True)),
 )

@@ -22,6 +22,8 @@ from tests.ops.cases.case import (
     strided,
 )
 
+IMAGES = (64, 16, 64, 32, 32)  # that fill a GPU
+
 
 def of_magnitudes(got: Outputs, expected: Outputs, t: Tensor, xhat: Tensor, r: Tensor, center: bool) -> float:
     """In eps of the magnitudes that are subtracted from one another."""
@@ -121,4 +123,9 @@ NORMALIZE_TANGENTS = Op(
     error=of_magnitudes,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[
+        row("layer norm: L=64 B=8 T=256 C=512", (64, 8, 256, 512), (-1,)),
+        row("instance norm: L=64 B=16 64x32x32", IMAGES, (2, 3)),
+        row("instance norm, channels last: L=64 B=16", IMAGES, (2, 3), t=channels_last, xhat=channels_last),
+    ],
 )

@@ -25,7 +25,7 @@ def differing_bits(got: Outputs, expected: Outputs, *_: Any) -> float:
     return float((got[0].cpu().view(view) != expected[0].view(view)).sum())
 
 
-def rows(dtype: torch.dtype, flops: int) -> Iterator[Case]:
+def rows(dtype: torch.dtype, flops: int, for_gpu: bool = False) -> Iterator[Case]:
     def row(name: str, shape: tuple[int, ...], start: int, perf: bool = False) -> Case:
         def make(g: torch.Generator) -> Inputs:
             return torch.empty(shape, dtype=dtype), int(torch.randint(2**62, (1,), generator=g)), start
@@ -33,6 +33,9 @@ def rows(dtype: torch.dtype, flops: int) -> Iterator[Case]:
         n = math.prod(shape)
         return Case(f"f{8 * dtype.itemsize} {name}", make, flops * n, dtype.itemsize * n, 0, perf)
 
+    if for_gpu:
+        yield row("256M", (1 << 28,), 0)
+        return
     for shape_name, shape in SHAPES.items():
         for start_name, start in STARTS.items():
             yield row(shape_name + start_name, shape, start)
@@ -46,6 +49,7 @@ GAUSSIAN = Op(
     error=differing_bits,
     composed=lambda out, seed, start: out.normal_(),
     cases=list(rows(f32, flops=24)),
+    gpu_cases=list(rows(f32, flops=24, for_gpu=True)),
 )
 UNIFORM = Op(
     "uniform",
@@ -54,4 +58,5 @@ UNIFORM = Op(
     error=differing_bits,
     composed=lambda out, seed, start: out.uniform_(),
     cases=[*rows(f32, flops=2), *rows(f64, flops=2)],
+    gpu_cases=[*rows(f32, flops=2, for_gpu=True), *rows(f64, flops=2, for_gpu=True)],
 )

@@ -84,6 +84,12 @@ def rows() -> Iterator[Case]:
     yield row("MLP: L=64 B=64 256", (64, 64, 256), perf=True)
 
 
+def gpu_rows() -> Iterator[Case]:
+    shape = (100, 64, 256, 8, 8)
+    yield row("convolution: L=100 B=64 256x8x8", shape)
+    yield row("convolution, channels last: L=100 B=64", shape, t=channels_last, d=channels_last)
+
+
 def in_place(ops: Any, t: Tensor, d: Tensor) -> Outputs:
     ops.scale_tangents_(t, d)
     return (t,)
@@ -96,6 +102,7 @@ SCALE_TANGENTS = Op(
     error=wrongly_rounded,
     composed=lambda t, d: t * d,
     cases=[*rows(), row("t strided", (3, 4, 65), t=strided), row("t expanded", (3, 4, 65), t=first_expanded)],
+    gpu_cases=list(gpu_rows()),
 )
 SCALE_TANGENTS_IN_PLACE = Op(
     "scale_tangents_",
@@ -104,4 +111,5 @@ SCALE_TANGENTS_IN_PLACE = Op(
     error=wrongly_rounded,
     composed=lambda t, d: t.mul_(d),
     cases=list(rows()),
+    gpu_cases=list(gpu_rows()),
 )

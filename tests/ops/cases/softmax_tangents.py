@@ -73,4 +73,8 @@ SOFTMAX_TANGENTS = Op(
     error=of_magnitudes,
     composed=lambda t, y: y * (t - (y * t).sum(-1, keepdim=True)),
     cases=list(rows()),
+    gpu_cases=[
+        row("attention: L=32 4x8 heads 256x256", (32, 4, 8, 256, 256)),
+        row("long rows: L=16 1024 of 4096", (16, 1024, 4096)),
+    ],
 )

@@ -74,4 +74,8 @@ SOLVE_TRIANGULAR = Op(
     error=error,
     composed=lambda y, r: torch.linalg.solve_triangular(r, y.double(), upper=True, left=False),
     cases=list(rows()),
+    gpu_cases=[
+        row("faces: B=64 D=12288 L=100", (64, 12288, 100), f32, probe_major),
+        row("latents: B=2048 D=512 L=40", (2048, 512, 40)),
+    ],
 )

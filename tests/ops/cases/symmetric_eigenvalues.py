@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.ops import references as ref
-from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, strided
+from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, repeated, strided
 
 Spectrum = Callable[[int, torch.Generator], Tensor]
 
@@ -124,4 +124,5 @@ SYMMETRIC_EIGENVALUES = Op(
     error=error,
     composed=lambda a, top_k: torch.linalg.eigvalsh(a).flip(1)[:, :top_k],
     cases=list(rows()),
+    gpu_cases=[repeated(row(f"B=4096 n={n}", 64, n, graded), 64) for n in (32, 64, 128)],
 )

@@ -98,6 +98,15 @@ def rows() -> Iterator[Case]:
     yield row("filter, 4 x 4 taps", images, (4, 4), padding=(2, 1, 2, 1), perf=True)
 
 
+def gpu_rows() -> Iterator[Case]:
+    images, size = (128, 64, 64, 64), "128 x 64 x 64 x 64"
+    up_2 = {"taps": (4, 4), "up": (2, 2), "padding": (2, 1, 2, 1)}
+    yield row(f"up 2, 4 x 4 taps: {size}", images, **up_2)
+    yield row(f"up 2, channels last: {size}", images, x=channels_last, **up_2)
+    yield row(f"down 2, 4 x 4 taps: {size}", images, (4, 4), (1, 1), (2, 2), (1, 1, 1, 1))
+    yield row(f"filter, 4 x 4 taps: {size}", images, (4, 4), padding=(2, 1, 2, 1))
+
+
 def composed(x: Tensor, taps: Tensor, up: Two, down: Two, padding: Four) -> Tensor:
     """Zeros inserted by reshaping, then a depthwise convolution."""
     n, channels, height, width = x.shape
@@ -114,4 +123,5 @@ UPFIRDN2D = Op(
     error=of_magnitudes,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=list(gpu_rows()),
 )

@@ -84,4 +84,5 @@ WEIGHTED_DRAW = Op(
     error=wrong_rows,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[row("1000 of 10M", 10**7, 1000), row("10000 of 100M", 10**8, 10_000)],
 )

@@ -170,4 +170,8 @@ WINOGRAD = Op(
     error=of_magnitudes,
     composed=composed,
     cases=list(rows()),
+    gpu_cases=[
+        row("3 x 3, 128 channels: 256 x 128 x 32 x 32", (256, 128, 32, 32), 128),
+        row("up by 4 x 4, 256 to 128 channels: 1024 images", (1024, 256, 8, 8), 128, 4, 2, transposed=True),
+    ],
 )
