@@ -171,6 +171,13 @@ class CapturedRoute:
         """Probes that go together through `push`."""
         return self._chunk(self.blocks[0].program.push, self.blocks[0])
 
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of `push`, for one latent and probe."""
+        block = self.blocks[0]
+        whole = sum(link.stage.flops for link in block.program.links)
+        return whole / block.inputs[0].shape[0]
+
     def push(self, probes: Tensor) -> Tensor:
         """Tangents [L, B or 1, K] -> [L, B, D]."""
         return self._apply("push", probes, *self._samples)

@@ -1,5 +1,6 @@
 """J @ V and J^T @ U for a batch of latents, without ever forming J unless asked to."""
 
+import math
 import threading
 import warnings
 import weakref
@@ -258,6 +259,13 @@ class JacobianOperator:
         """Probes handled at a time within the memory budget; at least one."""
         captured = self._captured()
         return self._module.chunk if captured is None else captured.chunk
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of a product with one vector at one latent; inf where that is not known
+        (the generator is not captured)."""
+        captured = self._captured()
+        return math.inf if captured is None else captured.flops
 
     @property
     def route(self) -> Literal["captured", "torch.func", "autograd"]:

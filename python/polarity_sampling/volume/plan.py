@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polarity_sampling.generator import Generator
+from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
@@ -43,6 +44,10 @@ ITERATED = 0.8
 # network; see benchmarks/volume/results/speed.csv.
 WORTH_ITERATING = 0.45
 WORTH_FIXED = 0.75
+# What eigenvectors and orthogonal bases cost an adaptive iteration on a GPU, in floating-point operations of
+# the network in the same time: libraries form them there for one latent after the other. Assumed, from
+# 9 ms a latent on an H200.
+ADAPTING_ON_GPU = 3e11
 # Directions of a Krylov space of fixed length for each singular value. With fewer, or from a narrower block
 # than four, errors of some latents are far above those of most, and the range of the scored ones is no guide.
 OVERSAMPLING = 2
@@ -109,7 +114,7 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
     factors, basis = _operators(generator, trial, memory)
     # In the generator's precision, so that its rounding is in the trial as well.
     factors = factors.to(generator.dtype)
-    best, least = EXACT, WORTH_ITERATING * size
+    best, least = EXACT, _worth_iterating(generator, size, memory)
     trials: list[tuple[Tensor | None, int]] = [(None, width) for width in TRIED_BLOCKS]
     trials += [(shared_directions(generator, width, memory), width) for width in TRIED_BLOCKS]
     for start, block in trials:
@@ -120,6 +125,15 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
         if cost < least:
             best, least = Plan("krylov", start, block), cost
     return best
+
+
+def _worth_iterating(generator: Generator, size: int, memory: str | int) -> float:
+    """So many products an adaptive iteration may take and be cheaper than `size` of the exact route."""
+    if generator.device.type == "cpu":
+        return WORTH_ITERATING * size
+    z, label = calibration_latents(generator, 1, 0)
+    flops = jacobian(generator, z, label, memory=memory).flops
+    return WORTH_FIXED * size - ADAPTING_ON_GPU / flops
 
 
 def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
