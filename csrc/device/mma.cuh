@@ -23,6 +23,26 @@ POLARITY_DEVICE void mma_m8n8k4(double (&c)[2], double a, double b) {
 #endif
 }
 
+// 16 x 8 x 8 in double: a lane has a = {A[g][t], A[g+8][t], A[g][t+4], A[g+8][t+4]}, b = {B[t][g],
+// B[t+4][g]} and c = {C[g][2t], C[g][2t+1], C[g+8][2t], C[g+8][2t+1]}. Before compute capability
+// 9.0 in four steps.
+POLARITY_DEVICE void mma_m16n8k8(double (&c)[4], const double (&a)[4], const double (&b)[2]) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm("mma.sync.aligned.m16n8k8.row.col.f64.f64.f64.f64"
+      " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+d"(c[0]), "+d"(c[1]), "+d"(c[2]), "+d"(c[3])
+      : "d"(a[0]), "d"(a[1]), "d"(a[2]), "d"(a[3]), "d"(b[0]), "d"(b[1]));
+#else
+  for (int half = 0; half < 2; ++half) {
+    double rows[2] = {c[2 * half], c[2 * half + 1]};
+    mma_m8n8k4(rows, a[half], b[0]);
+    mma_m8n8k4(rows, a[half + 2], b[1]);
+    c[2 * half] = rows[0];
+    c[2 * half + 1] = rows[1];
+  }
+#endif
+}
+
 // The nearest number with 10 bits of mantissa, ties away from zero.
 POLARITY_DEVICE float to_tf32(float x) {
 #ifdef POLARITY_EMULATED

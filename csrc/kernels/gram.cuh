@@ -1,18 +1,29 @@
 #pragma once
 
+#include "../device/async_copy.cuh"
 #include "../device/mma.cuh"
+#include "../device/packet.cuh"
 #include "../device/portability.cuh"
 #include "gram.h"
 
 namespace polarity {
 
-constexpr int kGramDepth = 16;  // rows staged in shared memory
-constexpr int kGramBlock = 64;  // two warps, each with 16 rows of the tile
-constexpr int kGramDown = 2;    // 8 x 8 products that a warp has below each other
-constexpr int kGramAcross = 4;  // and beside each other
-// Doubles from one staged row to the next: the four rows that a warp reads at once begin in
-// different banks.
-constexpr int kGramPitch = static_cast<int>(kGramTile) + 4;
+constexpr int kGramBlock = 128;  // four warps, each with a tile of the workspace
+constexpr int kGramDepth = 16;   // rows staged in shared memory at a time
+constexpr int kGramQuads = kGramSide * kGramDepth / (4 * kGramBlock);  // that a thread stages
+constexpr int kGramAhead = 3;  // stages on their way from memory
+
+struct alignas(16) GramPair {
+  double value[2];
+};
+
+// Where a row of a column is among staged doubles. What half a warp reads or writes at once lies in
+// different banks: four rows of four columns, a fragment's; sixteen rows of two columns, as columns
+// are written; or eight rows of two columns, four apart, as rows are.
+POLARITY_DEVICE int gram_staged(int column, int row) {
+  const int turn = column % 4 * 2 ^ column % 2 ^ column / 4 % 2 * 4;
+  return column * kGramDepth + 2 * (row / 2 ^ turn) + row % 2;
+}
 
 // pair -> (row, column) of an upper-triangular enumeration: column j holds pairs j(j+1)/2 ...
 POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& column) {
@@ -21,93 +32,239 @@ POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& colu
   row = pair - column * (column + 1) / 2;
 }
 
-// One block per (batch element, split, tile pair): a 32 x 32 piece of Y^T Y over its share of the
-// rows, staged 16 rows at a time as doubles and multiplied by the tensor cores.
-template <typename T>
-POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits,
-                                         double* partial) {
-  SHARED_ARRAY(double, left, kGramDepth* kGramPitch);
-  SHARED_ARRAY(double, right, kGramDepth* kGramPitch);
+// How a thread reads its quads: four numbers that are neighbours in memory, along rows or columns,
+// in one access where `packets`.
+struct GramReader {
+  int64_t step, quad_step;  // in elements, within a quad and to the next one
+  int row, column;          // of the first quad, among staged ones
+  bool along_rows, packets;
 
-  const int64_t pairs = gram_tile_pairs(shape.cols);
-  const int64_t pair = blockIdx.x % pairs;
-  const int64_t split = blockIdx.x / pairs % splits;
-  const int64_t b = blockIdx.x / pairs / splits;
-  int64_t tile_row, tile_column;
-  gram_tile_of_pair(pair, tile_row, tile_column);
+  POLARITY_DEVICE GramReader(const GramShape& shape, bool packets_in)
+      : along_rows(shape.stride_row < shape.stride_col), packets(packets_in) {
+    const int thread = static_cast<int>(threadIdx.x);
+    constexpr int kDown = kGramDepth / 4;
+    step = along_rows ? shape.stride_row : shape.stride_col;
+    quad_step = along_rows ? kGramBlock / kDown * shape.stride_col : 8 * shape.stride_row;
+    row = along_rows ? thread % kDown * 4 : thread % 8;
+    column = along_rows ? thread / kDown : thread / 8 * 4;
+  }
 
-  const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
-  const int64_t first = split * rows_per_split;
-  const int64_t last = first + rows_per_split < shape.rows ? first + rows_per_split : shape.rows;
-  const T* sample = y + b * shape.stride_batch;
+  POLARITY_DEVICE int row_of(int quad) const { return along_rows ? row : row + 8 * quad; }
+  POLARITY_DEVICE int column_of(int quad) const {
+    return along_rows ? column + kGramBlock / (kGramDepth / 4) * quad : column;
+  }
 
-  const int thread = static_cast<int>(threadIdx.x);
-  // The places of a lane in the fragments of mma_m8n8k4.
-  const int g = device::lane() / 4, t = device::lane() % 4;
-  const int warp_row = thread / 32 * kGramDown * 8;
-  double sum[kGramDown][kGramAcross][2] = {};
-  double chunk[kGramDown][kGramAcross][2] = {};
-  // Neighbouring threads must read neighbouring addresses, whichever dimension that is.
-  const bool rows_adjacent = shape.stride_row < shape.stride_col;
-
-  for (int64_t start = first; start < last; start += kGramDepth) {
-    for (int item = thread; item < kGramDepth * static_cast<int>(kGramTile); item += kGramBlock) {
-      const int depth = rows_adjacent ? item % kGramDepth : item / static_cast<int>(kGramTile);
-      const int lane = rows_adjacent ? item / kGramDepth : item % static_cast<int>(kGramTile);
-      const int64_t row = start + depth;
-      const int64_t i = tile_row * kGramTile + lane;
-      const int64_t j = tile_column * kGramTile + lane;
-      const T* address = sample + row * shape.stride_row;
-      const int slot = depth * kGramPitch + lane;
-      left[slot] =
-          row < last && i < shape.cols ? static_cast<double>(address[i * shape.stride_col]) : 0.0;
-      right[slot] =
-          row < last && j < shape.cols ? static_cast<double>(address[j * shape.stride_col]) : 0.0;
-    }
-    device::sync_block();
+  // Sets out for the numbers at `first`, of which there are so many rows and columns, that the
+  // thread itself will take from `slot`: a place for each of its quads, kGramBlock apart.
+  template <typename T>
+  POLARITY_DEVICE void fetch(const T* first, int rows, int columns, device::Quad<T>* slot) const {
 #pragma unroll
-    for (int depth = 0; depth < kGramDepth; depth += 4) {
-      double a[kGramDown], c[kGramAcross];
+    for (int q = 0; q < kGramQuads; ++q) {
+      const T* const address = first + q * quad_step;
+      T* const quad = slot[q * kGramBlock].value;
+      const int down = rows - row_of(q), across = columns - column_of(q);
+      const int count = down <= 0 || across <= 0 ? 0 : along_rows ? down : across;
+      constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
+      if (packets && count >= 4) {
 #pragma unroll
-      for (int i = 0; i < kGramDown; ++i) {
-        a[i] = left[(depth + t) * kGramPitch + warp_row + 8 * i + g];
-      }
+        for (int i = 0; i < 4; i += kPiece) device::copy_async(quad + i, address + i);
+      } else {
 #pragma unroll
-      for (int j = 0; j < kGramAcross; ++j) c[j] = right[(depth + t) * kGramPitch + 8 * j + g];
-#pragma unroll
-      for (int i = 0; i < kGramDown; ++i) {
-#pragma unroll
-        for (int j = 0; j < kGramAcross; ++j) device::mma_m8n8k4(chunk[i][j], a[i], c[j]);
+        for (int i = 0; i < 4; ++i) quad[i] = i < count ? address[i * step] : T(0);
       }
     }
-    const int64_t done = start + kGramDepth - first;
-    if (done % kGramChunk == 0 || first + done >= last) {
+  }
+
+  // From there to where all warps read them, as doubles: each number is converted once.
+  template <typename T>
+  POLARITY_DEVICE void stage(const device::Quad<T>* slot, double* staged) const {
 #pragma unroll
-      for (int i = 0; i < kGramDown; ++i) {
+    for (int q = 0; q < kGramQuads; ++q) {
+      const device::Quad<T> found = slot[q * kGramBlock];
+      const int r = row_of(q), c = column_of(q);
+      if (along_rows) {
 #pragma unroll
-        for (int j = 0; j < kGramAcross; ++j) {
+        for (int i = 0; i < 4; i += 2) {
+          const GramPair pair = {static_cast<double>(found.value[i]),
+                                 static_cast<double>(found.value[i + 1])};
+          device::store_packet(staged + gram_staged(c, r + i), pair);
+        }
+      } else {
 #pragma unroll
-          for (int k = 0; k < 2; ++k) {
-            sum[i][j][k] += chunk[i][j][k];
-            chunk[i][j][k] = 0.0;
-          }
+        for (int i = 0; i < 4; ++i) {
+          staged[gram_staged(c + i, r)] = static_cast<double>(found.value[i]);
         }
       }
     }
-    device::sync_block();
   }
+};
 
-  double* tile = partial + static_cast<int64_t>(blockIdx.x) * kGramTile * kGramTile;
+// A tile of G in the registers of a warp: kGramTile x kGramTile in pieces of 16 x 8.
+struct GramSums {
+  static constexpr int kDown = static_cast<int>(kGramTile) / 16;
+  static constexpr int kAcross = static_cast<int>(kGramTile) / 8;
+  double value[kDown][kAcross][4] = {};
+
+  // Adds the products of staged columns, kGramTile from `up` on of one side and from `across` on of
+  // the other: of kPieces times eight of the latter, on the diagonal without pieces below it. Both
+  // are constants, because between branches nothing would be on its way.
+  template <bool kDiagonal, int kPieces>
+  POLARITY_DEVICE void add_products(const double* left, int up, const double* right, int across) {
+    const int g = device::lane() / 4, t = device::lane() % 4;
 #pragma unroll
-  for (int i = 0; i < kGramDown; ++i) {
+    for (int step = 0; step < kGramDepth; step += 8) {
+      const int row = step + t;
+      double a[kDown][4];
 #pragma unroll
-    for (int j = 0; j < kGramAcross; ++j) {
+      for (int i = 0; i < kDown; ++i) {
 #pragma unroll
-      for (int k = 0; k < 2; ++k) {
-        tile[(warp_row + 8 * i + g) * kGramTile + 8 * j + 2 * t + k] = sum[i][j][k];
+        for (int k = 0; k < 4; ++k) {
+          a[i][k] = left[gram_staged(up + 16 * i + k % 2 * 8 + g, row + k / 2 * 4)];
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kPieces; ++j) {
+        const int column = across + 8 * j + g;
+        const double b[2] = {right[gram_staged(column, row)], right[gram_staged(column, row + 4)]};
+#pragma unroll
+        for (int i = 0; i < kDown; ++i) {
+          if (!kDiagonal || 16 * i < 8 * (j + 1)) device::mma_m16n8k8(value[i][j], a[i], b);
+        }
       }
     }
   }
+
+  // The same of so many columns, as far as there are.
+  template <bool kDiagonal>
+  POLARITY_DEVICE void add_products(const double* left, int up, const double* right, int across,
+                                    int columns) {
+    if (columns > 24) {
+      add_products<kDiagonal, 4>(left, up, right, across);
+    } else if (columns > 16) {
+      add_products<kDiagonal, 3>(left, up, right, across);
+    } else if (columns > 8) {
+      add_products<kDiagonal, 2>(left, up, right, across);
+    } else {
+      add_products<kDiagonal, 1>(left, up, right, across);
+    }
+  }
+
+  // Into the workspace, where each lane has its own cells, or to what is there; and begins anew.
+  POLARITY_DEVICE void move_to(double* tile, bool add) {
+    const int g = device::lane() / 4, t = device::lane() % 4;
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < kAcross; ++j) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          double& cell = tile[(16 * i + k / 2 * 8 + g) * kGramTile + 8 * j + 2 * t + k % 2];
+          cell = add ? cell + value[i][j][k] : value[i][j][k];
+          value[i][j][k] = 0.0;
+        }
+      }
+    }
+  }
+};
+
+// Bytes of shared memory: staged columns, two sides twice, and what is on its way to them.
+template <typename T>
+constexpr size_t kGramShared = 4 * kGramSide * kGramDepth * sizeof(double) +
+                               kGramAhead * 2 * kGramQuads * kGramBlock * sizeof(device::Quad<T>);
+
+// One block per (batch element, split, pair of kGramSide columns): a piece of Y^T Y over its share
+// of the rows. The rows of the next kGramAhead stages are on their way from memory while the tensor
+// cores multiply those in shared memory.
+template <typename T>
+POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits, bool packets,
+                                         double* partial) {
+  constexpr int kStaged = static_cast<int>(kGramSide) * kGramDepth;
+  constexpr int kSlot = kGramQuads * kGramBlock;
+  DYN_SHARED(double, staged);
+  auto* const slots = reinterpret_cast<device::Quad<T>*>(staged + 4 * kStaged) + threadIdx.x;
+
+  const int64_t sides = (shape.cols + kGramSide - 1) / kGramSide;
+  const int64_t pairs = sides * (sides + 1) / 2;
+  const int64_t part = blockIdx.x / pairs;  // of all samples and splits
+  const int64_t b = part / splits, split = part - b * splits;
+  int64_t upper, lower;
+  gram_tile_of_pair(blockIdx.x - part * pairs, upper, lower);
+  const bool one_side = upper == lower;
+
+  const int64_t share = gram_share(shape, splits);
+  const int64_t first = split * share;
+  const int64_t last = first + share < shape.rows ? first + share : shape.rows;
+  const GramReader reader(shape, packets);
+  const T* from = y + b * shape.stride_batch + (first + reader.row) * shape.stride_row +
+                  reader.column * shape.stride_col;  // of the rows to be fetched next
+  const auto columns_of = [&](int64_t side) {
+    const int64_t left = shape.cols - side * kGramSide;
+    return static_cast<int>(left < kGramSide ? left : kGramSide);
+  };
+  // Sets out for the rows behind `start`, which are the next ones each time.
+  const auto fetch = [&](int64_t start, int ahead) {
+    device::Quad<T>* const slot = slots + 2 * ahead * kSlot;
+    if (start < last) {
+      const int rows = static_cast<int>(last - start < kGramDepth ? last - start : kGramDepth);
+      reader.fetch(from + upper * kGramSide * shape.stride_col, rows, columns_of(upper), slot);
+      if (!one_side) {
+        reader.fetch(from + lower * kGramSide * shape.stride_col, rows, columns_of(lower),
+                     slot + kSlot);
+      }
+    }
+    from += kGramDepth * shape.stride_row;
+    device::copy_async_commit();
+  };
+  const auto stage = [&](int ahead, double* to) {
+    const device::Quad<T>* const slot = slots + 2 * ahead * kSlot;
+    device::copy_async_wait<kGramAhead - 1>();
+    reader.stage(slot, to);
+    if (!one_side) reader.stage(slot + kSlot, to + kStaged);
+  };
+
+  // The warp's tile of the workspace.
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int64_t i = 2 * upper + warp / 2, j = 2 * lower + warp % 2;
+  const bool works = i <= j && j * kGramTile < shape.cols;
+  double* const tile =
+      partial + (part * gram_tile_pairs(shape.cols) + j * (j + 1) / 2 + i) * kGramTile * kGramTile;
+  const int columns = static_cast<int>(shape.cols - j * kGramTile);
+  const int up = warp / 2 * static_cast<int>(kGramTile);
+  const int across = warp % 2 * static_cast<int>(kGramTile);
+  const int other = one_side ? 0 : kStaged;
+
+  GramSums sums;
+  bool begun = false;
+  int64_t until_moved = kGramChunk;
+  for (int ahead = 0; ahead < kGramAhead; ++ahead) fetch(first + ahead * kGramDepth, ahead);
+  double* now = staged;
+  double* next = staged + 2 * kStaged;
+  int ahead = 0;
+  if (first < last) stage(ahead, now);
+  device::sync_block();
+  for (int64_t start = first; start < last; start += kGramDepth) {
+    fetch(start + kGramAhead * kGramDepth, ahead);
+    ahead = ahead + 1 < kGramAhead ? ahead + 1 : 0;
+    until_moved -= kGramDepth;
+    if (works) {
+      if (i == j) {
+        sums.add_products<true>(now, up, now + other, across, columns);
+      } else {
+        sums.add_products<false>(now, up, now + other, across, columns);
+      }
+      if (until_moved == 0) sums.move_to(tile, begun);
+    }
+    if (until_moved == 0) {
+      begun = true;
+      until_moved = kGramChunk;
+    }
+    if (start + kGramDepth < last) stage(ahead, next);
+    device::sync_block();
+    double* const free = now;
+    now = next;
+    next = free;
+  }
+  if (works) sums.move_to(tile, begun);
 }
 
 // Sums the splits in order and mirrors the upper triangle.

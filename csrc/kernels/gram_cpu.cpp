@@ -116,7 +116,7 @@ void reduce(const double* partial, const GramShape& shape, int64_t splits, doubl
 template <typename T>
 void gram(const T* y, const GramShape& shape, double* workspace, double* out) {
   if (shape.batch * shape.cols == 0) return;
-  const int64_t splits = gram_splits(shape);
+  const int64_t splits = gram_splits(shape, false);
   const int64_t rows_per_split = (shape.rows + splits - 1) / splits;
   const int64_t per_split = gram_tile_pairs(shape.cols) * kGramTile * kGramTile;
   const int64_t depth = packed_rows(shape, rows_per_split);

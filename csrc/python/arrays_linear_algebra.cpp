@@ -25,7 +25,7 @@ py::object gram(Call& call) {
   const GramShape shape{y.size(0), y.size(1), y.size(2), y.stride(0), y.stride(1), y.stride(2)};
   const Array out = call.output("out", Dtype::float64, {shape.batch, shape.cols, shape.cols});
   check_contiguous(out);
-  const Array workspace = call.workspace(gram_workspace(shape));
+  const Array workspace = call.workspace(gram_workspace(shape, call.on_cuda()));
   call.run(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
     POLARITY_LAUNCH(call, gram<T>, y.data<T>(), shape, workspace.data<double>(),

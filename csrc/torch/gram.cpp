@@ -12,11 +12,11 @@ struct Prepared {
   Tensor workspace, out;
 };
 
-Prepared prepare(const Tensor& y) {
+Prepared prepare(const Tensor& y, bool on_gpu) {
   check_floating(y, "gram", "y");
   STD_TORCH_CHECK(y.dim() == 3, "gram: y must be [B, D, L], got ", shape_of(y));
   const GramShape shape{y.size(0), y.size(1), y.size(2), y.stride(0), y.stride(1), y.stride(2)};
-  const std::array<int64_t, 1> workspace{gram_workspace(shape)};
+  const std::array<int64_t, 1> workspace{gram_workspace(shape, on_gpu)};
   const std::array<int64_t, 3> out{shape.batch, shape.cols, shape.cols};
   return {shape,
           torch::stable::new_empty(y, {workspace.data(), workspace.size()}, ScalarType::Double),
@@ -24,7 +24,7 @@ Prepared prepare(const Tensor& y) {
 }
 
 Tensor gram_cpu(const Tensor& y) {
-  const Prepared p = prepare(y);
+  const Prepared p = prepare(y, false);
   for_type(y, [&](auto zero) {
     using T = decltype(zero);
     cpu::gram<T>(input<T>(y), p.shape, output<double>(p.workspace), output<double>(p.out));
@@ -35,7 +35,7 @@ Tensor gram_cpu(const Tensor& y) {
 #ifdef POLARITY_WITH_CUDA
 Tensor gram_cuda(const Tensor& y) {
   const torch::stable::accelerator::DeviceGuard guard(y.get_device_index());
-  const Prepared p = prepare(y);
+  const Prepared p = prepare(y, true);
   for_type(y, [&](auto zero) {
     using T = decltype(zero);
     cuda::gram<T>(input<T>(y), p.shape, output<double>(p.workspace), output<double>(p.out),

@@ -73,7 +73,7 @@ std::tuple<Tensor, Tensor> layer_gram_cuda(const Tensor& x, const Tensor& weight
                                 shape.outputs, shape.outputs},
                                stream);
   const GramShape gram{shape.batch, shape.outputs, shape.probes, shape.outputs, 1, run};
-  const int64_t room[] = {gram_workspace(gram)};
+  const int64_t room[] = {gram_workspace(gram, true)};
   const Tensor workspace = torch::stable::new_empty(tangents, {room, 1});
   cuda::gram<double>(input<double>(tangents), gram, output<double>(workspace),
                      output<double>(p.out), stream);
