@@ -15,6 +15,8 @@
 
 #define POLARITY_DEVICE __device__ __forceinline__
 #define POLARITY_GLOBAL __global__
+// Of a kernel: as few registers that so many blocks of so many threads fit into a multiprocessor.
+#define POLARITY_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 
 // Shared memory is declared through macros because an execution model must allocate it per block
 // instead of per program. `name` is a pointer to use, not an array to take the size of.

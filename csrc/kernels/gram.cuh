@@ -17,11 +17,11 @@ struct alignas(16) GramPair {
   double value[2];
 };
 
-// Where a row of a column is among staged doubles. What half a warp reads or writes at once lies in
-// different banks: four rows of four columns, a fragment's; sixteen rows of two columns, as columns
-// are written; or eight rows of two columns, four apart, as rows are.
+// Where a row of one of eight columns is among theirs, staged as doubles. What half a warp reads or
+// writes at once lies in different banks: four rows of four columns, a fragment's; sixteen rows of
+// two columns, as columns are written; or eight rows of two columns, four apart, as rows are.
 POLARITY_DEVICE int gram_staged(int column, int row) {
-  const int turn = column % 4 * 2 ^ column % 2 ^ column / 4 % 2 * 4;
+  const int turn = column % 4 * 2 ^ column % 2 ^ column / 4 * 4;
   return column * kGramDepth + 2 * (row / 2 ^ turn) + row % 2;
 }
 
@@ -32,8 +32,8 @@ POLARITY_DEVICE void gram_tile_of_pair(int64_t pair, int64_t& row, int64_t& colu
   row = pair - column * (column + 1) / 2;
 }
 
-// How a thread reads its quads: four numbers that are neighbours in memory, along rows or columns,
-// in one access where `packets`.
+// How a thread reads its quads of a side: four numbers that are neighbours in memory, along rows or
+// columns, in one access where `packets`.
 struct GramReader {
   int64_t step, quad_step;  // in elements, within a quad and to the next one
   int row, column;          // of the first quad, among staged ones
@@ -54,21 +54,26 @@ struct GramReader {
     return along_rows ? column + kGramBlock / (kGramDepth / 4) * quad : column;
   }
 
-  // Sets out for the numbers at `first`, of which there are so many rows and columns, that the
-  // thread itself will take from `slot`: a place for each of its quads, kGramBlock apart.
+  // Sets out for the numbers at `first`, of so many rows and columns, that the thread itself will
+  // take from `slot`: a place for each of its quads, kGramBlock apart. `again`: what is beyond the
+  // columns is zero there already.
   template <typename T>
-  POLARITY_DEVICE void fetch(const T* first, int rows, int columns, device::Quad<T>* slot) const {
+  POLARITY_DEVICE void fetch(const T* first, int rows, int columns, bool again,
+                             device::Quad<T>* slot) const {
+    constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
 #pragma unroll
     for (int q = 0; q < kGramQuads; ++q) {
       const T* const address = first + q * quad_step;
       T* const quad = slot[q * kGramBlock].value;
-      const int down = rows - row_of(q), across = columns - column_of(q);
-      const int count = down <= 0 || across <= 0 ? 0 : along_rows ? down : across;
-      constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
-      if (packets && count >= 4) {
+      const int across = columns - column_of(q);
+      const bool whole =
+          packets && rows == kGramDepth && (along_rows || across <= 0 || across >= 4);
+      if (whole && across > 0) {
 #pragma unroll
         for (int i = 0; i < 4; i += kPiece) device::copy_async(quad + i, address + i);
-      } else {
+      } else if (!(whole && again)) {
+        const int down = rows - row_of(q);
+        const int count = down <= 0 || across <= 0 ? 0 : along_rows ? down : across;
 #pragma unroll
         for (int i = 0; i < 4; ++i) quad[i] = i < count ? address[i * step] : T(0);
       }
@@ -82,17 +87,18 @@ struct GramReader {
     for (int q = 0; q < kGramQuads; ++q) {
       const device::Quad<T> found = slot[q * kGramBlock];
       const int r = row_of(q), c = column_of(q);
+      double* const eight = staged + c / 8 * (8 * kGramDepth);
       if (along_rows) {
 #pragma unroll
         for (int i = 0; i < 4; i += 2) {
           const GramPair pair = {static_cast<double>(found.value[i]),
                                  static_cast<double>(found.value[i + 1])};
-          device::store_packet(staged + gram_staged(c, r + i), pair);
+          device::store_packet(eight + gram_staged(c % 8, r + i), pair);
         }
       } else {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          staged[gram_staged(c + i, r)] = static_cast<double>(found.value[i]);
+          eight[gram_staged(c % 8 + i, r)] = static_cast<double>(found.value[i]);
         }
       }
     }
@@ -119,13 +125,13 @@ struct GramSums {
       for (int i = 0; i < kDown; ++i) {
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-          a[i][k] = left[gram_staged(up + 16 * i + k % 2 * 8 + g, row + k / 2 * 4)];
+          a[i][k] = left[(up + 16 * i + k % 2 * 8) * kGramDepth + gram_staged(g, row + k / 2 * 4)];
         }
       }
 #pragma unroll
       for (int j = 0; j < kPieces; ++j) {
-        const int column = across + 8 * j + g;
-        const double b[2] = {right[gram_staged(column, row)], right[gram_staged(column, row + 4)]};
+        const double* const eight = right + (across + 8 * j) * kGramDepth;
+        const double b[2] = {eight[gram_staged(g, row)], eight[gram_staged(g, row + 4)]};
 #pragma unroll
         for (int i = 0; i < kDown; ++i) {
           if (!kDiagonal || 16 * i < 8 * (j + 1)) device::mma_m16n8k8(value[i][j], a[i], b);
@@ -176,8 +182,10 @@ constexpr size_t kGramShared = 4 * kGramSide * kGramDepth * sizeof(double) +
 // of the rows. The rows of the next kGramAhead stages are on their way from memory while the tensor
 // cores multiply those in shared memory.
 template <typename T>
-POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t splits, bool packets,
-                                         double* partial) {
+POLARITY_GLOBAL POLARITY_BOUNDS(kGramBlock, 3) void gram_partial_kernel(const T* y, GramShape shape,
+                                                                        int64_t splits,
+                                                                        bool packets,
+                                                                        double* partial) {
   constexpr int kStaged = static_cast<int>(kGramSide) * kGramDepth;
   constexpr int kSlot = kGramQuads * kGramBlock;
   DYN_SHARED(double, staged);
@@ -195,22 +203,20 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
   const int64_t first = split * share;
   const int64_t last = first + share < shape.rows ? first + share : shape.rows;
   const GramReader reader(shape, packets);
+  // Of the rows to be fetched next.
   const T* from = y + b * shape.stride_batch + (first + reader.row) * shape.stride_row +
-                  reader.column * shape.stride_col;  // of the rows to be fetched next
+                  (upper * kGramSide + reader.column) * shape.stride_col;
+  const int64_t to_right = (lower - upper) * kGramSide * shape.stride_col;
   const auto columns_of = [&](int64_t side) {
     const int64_t left = shape.cols - side * kGramSide;
     return static_cast<int>(left < kGramSide ? left : kGramSide);
   };
-  // Sets out for the rows behind `start`, which are the next ones each time.
-  const auto fetch = [&](int64_t start, int ahead) {
+  const auto fetch = [&](int64_t start, bool again, int ahead) {
     device::Quad<T>* const slot = slots + 2 * ahead * kSlot;
     if (start < last) {
       const int rows = static_cast<int>(last - start < kGramDepth ? last - start : kGramDepth);
-      reader.fetch(from + upper * kGramSide * shape.stride_col, rows, columns_of(upper), slot);
-      if (!one_side) {
-        reader.fetch(from + lower * kGramSide * shape.stride_col, rows, columns_of(lower),
-                     slot + kSlot);
-      }
+      reader.fetch(from, rows, columns_of(upper), again, slot);
+      if (!one_side) reader.fetch(from + to_right, rows, columns_of(lower), again, slot + kSlot);
     }
     from += kGramDepth * shape.stride_row;
     device::copy_async_commit();
@@ -236,14 +242,14 @@ POLARITY_GLOBAL void gram_partial_kernel(const T* y, GramShape shape, int64_t sp
   GramSums sums;
   bool begun = false;
   int64_t until_moved = kGramChunk;
-  for (int ahead = 0; ahead < kGramAhead; ++ahead) fetch(first + ahead * kGramDepth, ahead);
+  for (int ahead = 0; ahead < kGramAhead; ++ahead) fetch(first + ahead * kGramDepth, false, ahead);
   double* now = staged;
   double* next = staged + 2 * kStaged;
   int ahead = 0;
   if (first < last) stage(ahead, now);
   device::sync_block();
   for (int64_t start = first; start < last; start += kGramDepth) {
-    fetch(start + kGramAhead * kGramDepth, ahead);
+    fetch(start + kGramAhead * kGramDepth, true, ahead);
     ahead = ahead + 1 < kGramAhead ? ahead + 1 : 0;
     until_moved -= kGramDepth;
     if (works) {

@@ -9,6 +9,7 @@
 
 #define POLARITY_DEVICE inline
 #define POLARITY_GLOBAL inline
+#define POLARITY_BOUNDS(threads, blocks)
 
 #define threadIdx (::polarity::emulator::thread_index())
 #define blockIdx (::polarity::emulator::block_index())
