@@ -43,13 +43,14 @@ int64_t images_of_32_bits(const FirShape& shape) {
   constexpr int64_t kLimit = int64_t{1} << 29;
   const auto reach = [](const FirAxis& axis) {  // of a strip that begins in the last output
     const int64_t last = (axis.out + kFirRows * axis.up) * axis.down + axis.taps + axis.up;
-    return std::max({last, axis.in, std::abs(axis.pad), axis.up * axis.down});
+    return std::max({last, axis.in, std::abs(axis.pad)});
   };
   const int64_t channels = shape.channels + kFirChannels;
   const int64_t in = channels * shape.y.in * shape.x.in;
   const int64_t out = channels * (shape.y.out + kFirRows * shape.y.up) * shape.x.out;
-  const int64_t image = std::max(in, out);
-  return std::max(reach(shape.y), reach(shape.x)) < kLimit ? kLimit / image : 0;
+  const int64_t turn = shape.y.up * shape.y.down * shape.x.taps;  // between two taps at most
+  if (std::max(reach(shape.y), turn) >= kLimit) return 0;
+  return kLimit / std::max({in, out, channels * reach(shape.x)});
 }
 
 template <typename T, typename Index>
