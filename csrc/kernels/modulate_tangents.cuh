@@ -81,44 +81,78 @@ POLARITY_GLOBAL void modulate_cotangents_kernel(const T* u, const T* x, const T*
   }
 }
 
-// Channels last: a block has 32 adjacent channels, eight pixels at a time.
-constexpr int kModulateLanes = 32;
-constexpr int kModulateRows = kModulateBlock / kModulateLanes;
+// Channels last: a block has 32 adjacent channels.
+constexpr int kModulateColumns = 32;
 
-template <typename T>
+template <typename T, typename Packet>
 POLARITY_GLOBAL void modulate_columns_kernel(const T* u, const T* x, const T* s, T* out, T* sums,
                                              ModulateLayout layout) {
-  SHARED_ARRAY(T, parts, kModulateBlock);
-  constexpr int64_t kChunk = 64 * kModulateRows;  // pixels summed apart: errors do not grow
-  const int lane = static_cast<int>(threadIdx.x) % kModulateLanes;
-  const int64_t first = threadIdx.x / kModulateLanes;
-  const int64_t tiles = (layout.channels + kModulateLanes - 1) / kModulateLanes;
+  constexpr int kWidth = device::kPacketWidth<T, Packet>;
+  constexpr int kLanes = kModulateColumns / kWidth;     // of a pixel
+  constexpr int64_t kPixels = kModulateBlock / kLanes;  // at a time
+  constexpr int kWarps = kModulateBlock / 32;
+  // So many are read before the first of them is written: loads overlap.
+  constexpr int kBatch = sizeof(Packet) > 16 ? 2 : 4;
+  constexpr int64_t kChunk = 64 * kPixels;  // summed apart: errors do not grow
+  SHARED_ARRAY(T, parts, kWarps * kModulateColumns);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int first_column = thread % kLanes * kWidth;
+  const int64_t first_pixel = thread / kLanes;
+  const int64_t tiles = (layout.channels + kModulateColumns - 1) / kModulateColumns;
   const int64_t sample = layout.channels * layout.pixels;
   for (int64_t item = blockIdx.x; item < layout.batch * tiles * layout.probes; item += gridDim.x) {
     const int64_t probe = item % layout.probes;
     const int64_t b = item / layout.probes / tiles;
-    const int64_t channel = item / layout.probes % tiles * kModulateLanes + lane;
-    const bool inside = channel < layout.channels;
+    const int64_t first = item / layout.probes % tiles * kModulateColumns;
+    const int64_t channel = first + first_column;
     const T* from = u + probe * layout.t_probe + b * sample + channel;
     const T* point = x + b * sample + channel;
     T* to = out + (probe * layout.batch + b) * sample + channel;
-    const T scale = inside ? s[b * layout.channels + channel] : T(0);
-    T sum = 0;
-    for (int64_t chunk = first; inside && chunk < layout.pixels; chunk += kChunk) {
-      const int64_t last = chunk + kChunk < layout.pixels ? chunk + kChunk : layout.pixels;
-      T part = 0;
-      for (int64_t pixel = chunk; pixel < last; pixel += kModulateRows) {
-        const T value = from[pixel * layout.channels];
-        part += value * point[pixel * layout.channels];
-        to[pixel * layout.channels] = value * scale;
+    T sum[kWidth] = {};
+    if (channel < layout.channels) {
+      Packet scales = device::load_packet<Packet>(s + b * layout.channels + channel);
+      for (int64_t chunk = first_pixel; chunk < layout.pixels; chunk += kChunk) {
+        const int64_t last = chunk + kChunk < layout.pixels ? chunk + kChunk : layout.pixels;
+        T part[kWidth] = {};
+        for (int64_t pixel = chunk; pixel < last; pixel += kBatch * kPixels) {
+          Packet values[kBatch], points[kBatch];
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i) {
+            const int64_t at = (pixel + i * kPixels) * layout.channels;
+            if (pixel + i * kPixels >= last) break;
+            values[i] = device::load_packet<Packet>(from + at);
+            points[i] = device::load_packet<Packet>(point + at);
+          }
+#pragma unroll
+          for (int i = 0; i < kBatch; ++i) {
+            if (pixel + i * kPixels >= last) break;
+#pragma unroll
+            for (int k = 0; k < kWidth; ++k) {
+              T& value = device::element(values[i], k);
+              part[k] += value * device::element(points[i], k);
+              value *= device::element(scales, k);
+            }
+            device::store_packet_whole(to + (pixel + i * kPixels) * layout.channels, values[i]);
+          }
+        }
+#pragma unroll
+        for (int k = 0; k < kWidth; ++k) sum[k] += part[k];
       }
-      sum += part;
     }
-    parts[threadIdx.x] = sum;
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) {
+#pragma unroll
+      for (int other = kLanes; other < 32; other *= 2) {  // the pixels of a warp
+        sum[k] += device::shuffle_xor(sum[k], other);
+      }
+      if (thread % 32 < kLanes) parts[thread / 32 * kModulateColumns + first_column + k] = sum[k];
+    }
     device::sync_block();
-    if (first == 0 && inside) {
-      for (int row = 1; row < kModulateRows; ++row) sum += parts[row * kModulateLanes + lane];
-      sums[(probe * layout.batch + b) * layout.channels + channel] = sum;
+    if (thread < kModulateColumns && first + thread < layout.channels) {
+      T total = 0;
+#pragma unroll
+      for (int warp = 0; warp < kWarps; ++warp) total += parts[warp * kModulateColumns + thread];
+      sums[(probe * layout.batch + b) * layout.channels + first + thread] = total;
     }
     device::sync_block();  // the next item writes where this one has read
   }

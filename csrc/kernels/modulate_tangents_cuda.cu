@@ -23,15 +23,17 @@ void modulate_cotangents(const T* u, const T* x, const T* s, T* out, T* sums,
                          const ModulateLayout& layout, void* stream) {
   const int64_t channels = layout.batch * layout.channels * layout.probes;
   if (channels == 0) return;
+  using Quad = device::Quad<T>;
   if (layout.channels_last) {
-    const int64_t tiles = (layout.channels + kModulateLanes - 1) / kModulateLanes;
+    const int64_t tiles = (layout.channels + kModulateColumns - 1) / kModulateColumns;
+    const bool quads =
+        (layout.channels | layout.t_probe) % 4 == 0 && device::is_aligned<Quad>(u, x, s, out);
+    auto* kernel = quads ? modulate_columns_kernel<T, Quad> : modulate_columns_kernel<T, T>;
     const int64_t work = tiles * layout.batch * layout.probes * kModulateBlock;
-    device::launch("modulate_cotangents", modulate_columns_kernel<T>,
-                   device::grid_for(work, kModulateBlock), kModulateBlock, stream, u, x, s, out,
-                   sums, layout);
+    device::launch("modulate_cotangents", kernel, device::grid_for(work, kModulateBlock),
+                   kModulateBlock, stream, u, x, s, out, sums, layout);
     return;
   }
-  using Quad = device::Quad<T>;
   const bool quads =
       (layout.pixels | layout.t_probe) % 4 == 0 && device::is_aligned<Quad>(u, x, out);
   constexpr int64_t kWarpRow = 1024;  // up to here a warp holds enough loads in flight

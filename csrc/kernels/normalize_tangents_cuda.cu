@@ -11,14 +11,23 @@ void normalize_tangents(const T* t, const T* xhat, const T* r, bool center, T* o
     return std::min<int64_t>(items,
                              int64_t{1} << 20);  // each takes more than one where there are more
   };
+  using Quad = device::Quad<T>;
   if (layout.rows > 1) {
-    const int64_t tile = std::clamp<int64_t>(kNormalizeLanes / layout.run, 1, layout.inner);
+    const int64_t tile = std::clamp<int64_t>(kNormalizeColumns / layout.run, 1, layout.inner);
     const int64_t items = (layout.inner + tile - 1) / tile * layout.outer * layout.probes;
-    device::launch("normalize_tangents", normalize_columns_kernel<T>, blocks(items),
-                   kNormalizeBlock, stream, t, xhat, r, center, out, layout, tile);
+    const int64_t stride = layout.inner * layout.run;
+    const bool quads = (tile * layout.run | stride | layout.t_probe) % 4 == 0 &&
+                       device::is_aligned<Quad>(t, xhat, out);
+    constexpr int kLarge = 512;
+    const bool large = layout.rows > 256;  // else a few rows for each thread
+    auto* kernel = large ? (quads ? normalize_columns_kernel<kLarge, T, Quad>
+                                  : normalize_columns_kernel<kLarge, T, T>)
+                         : (quads ? normalize_columns_kernel<kNormalizeBlock, T, Quad>
+                                  : normalize_columns_kernel<kNormalizeBlock, T, T>);
+    device::launch("normalize_tangents", kernel, blocks(items), large ? kLarge : kNormalizeBlock,
+                   stream, t, xhat, r, center, out, layout, tile);
     return;
   }
-  using Quad = device::Quad<T>;
   const bool quads =
       (layout.run | layout.t_probe) % 4 == 0 && device::is_aligned<Quad>(t, xhat, out);
   constexpr int64_t kWarpRun = 1024;  // up to here a warp holds enough loads in flight

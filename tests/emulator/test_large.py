@@ -10,7 +10,7 @@ from torch import Tensor
 
 import polarity_ext
 from tests.emulator import build as emulator
-from tests.ops.references import gram_ref
+from tests.ops.references import gram_ref, upfirdn2d_ref
 
 THREADS = 65536 * 256  # of the largest grid: each takes every THREADS-th item, the last block the last items
 COUNT = 2**31 + 4 * THREADS
@@ -82,6 +82,26 @@ def test_symmetric_eigenvalues(library: Any) -> None:
     with emulator.last_blocks(library, 0):
         got = torch.ops.polarity_emulated.symmetric_eigenvalues(a, 40)
     torch.testing.assert_close(got, torch.linalg.eigvalsh(y + y.mT).flip(1), rtol=1e-12, atol=1e-12)
+
+
+def test_upfirdn2d(library: Any) -> None:
+    """More images than one launch takes, whose indices have 32 bits."""
+    x = sparse(2**29 + 3 * 256, torch.float32).view(-1, 1, 16, 16)
+    x[-3:] = torch.randn(3, 1, 16, 16)
+    arguments = (torch.randn(3, 4), [1, 1], [1, 1], [2, 1, 1, 1])
+    got = torch.ops.polarity_emulated.upfirdn2d(x, *arguments)
+    torch.testing.assert_close(got[-1:], torch.ops.polarity.upfirdn2d(x[-1:], *arguments))
+
+
+def test_upfirdn2d_by_steps_beyond_32_bits(library: Any) -> None:
+    x, taps = torch.randn(2, 4, 5, 6), torch.randn(3, 4)
+    arguments = ([1, 1], [2**33, 2**34], [2, 0, 1, 0])
+    expected = upfirdn2d_ref(x, taps, *arguments).float()
+    with emulator.last_blocks(library, 0):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            images = x.contiguous(memory_format=layout)
+            got = torch.ops.polarity_emulated.upfirdn2d(images, taps, *arguments)
+            torch.testing.assert_close(got, expected)
 
 
 def test_gram(library: Any) -> None:
