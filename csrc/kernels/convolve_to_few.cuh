@@ -9,9 +9,10 @@ namespace polarity {
 // phases times channels sums. A thread has some sums of a strip of cells, one below the other:
 // every number of x that it reads serves all these sums, and every number of the weight all these
 // cells.
-constexpr int kFewCells = 3;
-constexpr int kFewBlock = 128;       // threads, at most, a strip each
-constexpr int64_t kFewColumns = 32;  // and of them across and down
+template <int sums>
+constexpr int kFewCells = sums > 4 ? 3 : 4;  // 33, of 32 pixels with padding, are 11 strips
+constexpr int kFewBlock = 128;               // threads, at most: a strip each
+constexpr int64_t kFewColumns = 32;          // and of them across and down
 constexpr int64_t kFewStrips = 16;
 constexpr int kFewTaps = 4;    // along an axis, that a stage has, at most
 constexpr int kFewPieces = 2;  // of 16 bytes of channels, that a stage has
@@ -20,14 +21,11 @@ constexpr int kFewPieces = 2;  // of 16 bytes of channels, that a stage has
 struct FewTile {
   int columns, strips;
   int tap_rows, tap_columns;  // of a stage
+  int rows, pitch;            // pixels of x that a stage has, down and across
   int stages;                 // that make the sums: some channels and taps after the other
   int64_t down, across;       // tiles of an image
   int64_t groups;             // of sums
   bool in_pieces;             // 16 bytes of channels are next to each other in x, and aligned
-
-  // Pixels of x that a stage has.
-  POLARITY_HOST_DEVICE int rows() const { return strips * kFewCells + tap_rows - 1; }
-  POLARITY_HOST_DEVICE int pitch() const { return columns + tap_columns - 1; }
 };
 
 // 16 bytes of channels.
@@ -48,7 +46,7 @@ struct FewStage {
   Piece* weight;  // [tap rows, tap columns, kChannels, sums]: all threads read the same
 
   POLARITY_HOST_DEVICE static int pixel_pieces(const FewTile& tile) {
-    return kFewPieces * tile.rows() * tile.pitch();
+    return kFewPieces * tile.rows * tile.pitch;
   }
   POLARITY_HOST_DEVICE static int pieces(const FewTile& tile) {
     constexpr int kTap = kChannels * sums / Piece::kChannels;
@@ -78,7 +76,7 @@ POLARITY_DEVICE void stage_pixels(const T* image, const FewShape& shape, const F
                                   int64_t first_row, int64_t first_column, int64_t first_channel,
                                   FewPiece<T>* to) {
   using Piece = FewPiece<T>;
-  const int rows = tile.rows(), pitch = tile.pitch();
+  const int rows = tile.rows, pitch = tile.pitch;
   const int64_t line = shape.x.in * shape.pixel_step(), channels = shape.channels - first_channel;
   const T* const corner = image + first_row * line + first_column * shape.pixel_step() +
                           first_channel * shape.channel_step();
@@ -143,19 +141,19 @@ POLARITY_DEVICE void stage_weight(const T* weight, const FewShape& shape, const 
 }
 
 // What a stage adds to the sums of a thread, whose first pixel for the last tap is `pixel`.
-template <int sums, typename T>
+template <int cells, int sums, typename T>
 POLARITY_DEVICE void add_up_stage(const FewStage<T, sums>& stage, const FewTile& tile,
-                                  const FewPiece<T>* pixel, T (&sum)[kFewCells][sums]) {
+                                  const FewPiece<T>* pixel, T (&sum)[cells][sums]) {
   using Piece = FewPiece<T>;
-  const int pitch = tile.pitch(), plane = tile.rows() * pitch;
+  const int pitch = tile.pitch, plane = tile.rows * pitch;
   const Piece* weight = stage.weight;
   for (int row = tile.tap_rows - 1; row >= 0; --row) {
     for (int column = tile.tap_columns - 1; column >= 0; --column) {
 #pragma unroll 1
       for (int piece = 0; piece < kFewPieces; ++piece) {
-        Piece numbers[kFewCells];
+        Piece numbers[cells];
 #pragma unroll
-        for (int cell = 0; cell < kFewCells; ++cell) {
+        for (int cell = 0; cell < cells; ++cell) {
           numbers[cell] = pixel[piece * plane + (row + cell) * pitch + column];
         }
 #pragma unroll
@@ -166,7 +164,7 @@ POLARITY_DEVICE void add_up_stage(const FewStage<T, sums>& stage, const FewTile&
 #pragma unroll
             for (int i = 0; i < Piece::kChannels; ++i) {
 #pragma unroll
-              for (int cell = 0; cell < kFewCells; ++cell) {
+              for (int cell = 0; cell < cells; ++cell) {
                 sum[cell][o + i] += numbers[cell].value[c] * some.value[i];
               }
             }
@@ -178,8 +176,8 @@ POLARITY_DEVICE void add_up_stage(const FewStage<T, sums>& stage, const FewTile&
 }
 
 // Some sums of a strip of cells, from (row, column) down, into an image of results.
-template <int sums, typename T>
-POLARITY_DEVICE void write_cells(const T (&sum)[kFewCells][sums], const FewShape& shape,
+template <int cells, int sums, typename T>
+POLARITY_DEVICE void write_cells(const T (&sum)[cells][sums], const FewShape& shape,
                                  const FewFactor<T>& factor, int64_t image, int64_t row,
                                  int64_t column, int first_sum, T* out) {
   const int stride = static_cast<int>(shape.stride), height = static_cast<int>(shape.y.out);
@@ -195,7 +193,7 @@ POLARITY_DEVICE void write_cells(const T (&sum)[kFewCells][sums], const FewShape
     const bool exists = y < Y + stride && x >= 0 && x < shape.x.out;
     int64_t at = (static_cast<int64_t>(o) * height + y) * shape.x.out + x;
 #pragma unroll
-    for (int cell = 0; cell < kFewCells; ++cell) {
+    for (int cell = 0; cell < cells; ++cell) {
       const int lower = y + cell * stride;
       if (exists && lower >= 0 && lower < height) {
         out[image * size + at] = factor.values ? sum[cell][i] * by[at] : sum[cell][i];
@@ -216,6 +214,7 @@ POLARITY_GLOBAL void convolve_to_few_kernel(const T* x, const T* weight, T* out,
                                             FewTile tile, FewFactor<T> factor) {
   using Stage = FewStage<T, sums>;
   using Piece = FewPiece<T>;
+  constexpr int kCells = kFewCells<sums>;
   DYN_SHARED(Piece, shared);
   const int stride = static_cast<int>(shape.stride);
   const int thread = static_cast<int>(threadIdx.x);
@@ -232,14 +231,14 @@ POLARITY_GLOBAL void convolve_to_few_kernel(const T* x, const T* weight, T* out,
     const int64_t image = line / tile.down;
     const int first_sum = static_cast<int>(block - place * tile.groups) * sums;
     const int64_t first_row =
-        shape.y.first_cell(stride) + (line - image * tile.down) * tile.strips * kFewCells;
+        shape.y.first_cell(stride) + (line - image * tile.down) * tile.strips * kCells;
     const int64_t first_column =
         shape.x.first_cell(stride) + (place - line * tile.across) * tile.columns;
     FewStart next{0, 0, 0};
-    T sum[kFewCells][sums] = {};
+    T sum[kCells][sums] = {};
     for (int number = -1; number < tile.stages; ++number) {
       device::copy_async_wait<0>();
-      device::sync_block();  // this stage is here, and nobody reads the one before any more
+      device::sync_block();  // stage `number` is here, and nobody reads the one before any more
       if (number + 1 < tile.stages) {
         const Stage stage = stage_of(number + 1);
         stage_pixels<T>(x + image * shape.channels * shape.y.in * shape.x.in, shape, tile,
@@ -257,13 +256,12 @@ POLARITY_GLOBAL void convolve_to_few_kernel(const T* x, const T* weight, T* out,
       }
       if (number >= 0 && works) {
         const Stage stage = stage_of(number);
-        add_up_stage<sums, T>(stage, tile, stage.pixels + strip * kFewCells * tile.pitch() + column,
-                              sum);
+        add_up_stage(stage, tile, stage.pixels + strip * kCells * tile.pitch + column, sum);
       }
     }
     if (works) {
-      write_cells<sums, T>(sum, shape, factor, image, first_row + strip * kFewCells,
-                           first_column + column, first_sum, out);
+      write_cells(sum, shape, factor, image, first_row + strip * kCells, first_column + column,
+                  first_sum, out);
     }
   }
 }

@@ -10,9 +10,11 @@ namespace {
 int64_t parts(int64_t whole, int64_t most) { return (whole + most - 1) / most; }
 
 // Equal tiles, of which the fewest threads are idle.
-FewTile tile_of(const FewShape& shape, int sums, int channels, bool in_pieces) {
+template <typename T, int sums>
+FewTile tile_of(const FewShape& shape, bool in_pieces) {
+  constexpr int kCells = kFewCells<sums>;
   const int64_t stride = shape.stride, columns = shape.x.cells(stride);
-  const int64_t strips = parts(shape.y.cells(stride), kFewCells);
+  const int64_t strips = parts(shape.y.cells(stride), kCells);
   FewTile tile;
   int64_t least = std::numeric_limits<int64_t>::max();
   for (int64_t across = parts(columns, kFewColumns); across <= parts(columns, 8); ++across) {
@@ -29,9 +31,11 @@ FewTile tile_of(const FewShape& shape, int sums, int channels, bool in_pieces) {
   const int64_t tap_rows = shape.y.taps(stride), tap_columns = shape.x.taps(stride);
   tile.tap_rows = static_cast<int>(parts(tap_rows, parts(tap_rows, kFewTaps)));
   tile.tap_columns = static_cast<int>(parts(tap_columns, parts(tap_columns, kFewTaps)));
+  tile.rows = tile.strips * kCells + tile.tap_rows - 1;
+  tile.pitch = tile.columns + tile.tap_columns - 1;
   tile.stages =
       static_cast<int>(parts(tap_rows, tile.tap_rows) * parts(tap_columns, tile.tap_columns) *
-                       parts(shape.channels, channels));
+                       parts(shape.channels, FewStage<T, sums>::kChannels));
   tile.groups = parts(stride * stride * shape.out_channels, sums);
   tile.in_pieces = in_pieces;
   return tile;
@@ -43,7 +47,7 @@ void run(const T* x, const T* weight, T* out, const FewShape& shape, FewFactor<T
   using Piece = FewPiece<T>;
   const bool in_pieces = shape.last && shape.channels % Piece::kChannels == 0 &&
                          reinterpret_cast<uintptr_t>(x) % alignof(Piece) == 0;
-  const FewTile tile = tile_of(shape, sums, FewStage<T, sums>::kChannels, in_pieces);
+  const FewTile tile = tile_of<T, sums>(shape, in_pieces);
   const int64_t blocks = shape.images * tile.down * tile.across * tile.groups;
   const auto shared = static_cast<size_t>(2 * FewStage<T, sums>::pieces(tile));
   const int threads = static_cast<int>(parts(tile.columns * tile.strips, 32)) * 32;
