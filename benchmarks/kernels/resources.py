@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 TABLE = Path(__file__).with_name("resources.csv")
 THREADS = {  # of a block where it is not 256 (csrc/kernels/*_cuda.cu), by how the kernel's name begins
+    "convolve_to_few_kernel": 128,
     "gram_partial_kernel": 64,
     "draw_choose_kernel": 480,
     "jacobi_singular_values_kernel<64": 64,

@@ -63,4 +63,32 @@ POLARITY_DEVICE T& element(T& packet, int) {
   return packet;
 }
 
+// Some elements, with arithmetic.
+template <typename T, int n>
+struct alignas(n * sizeof(T)) Vector {
+  T value[n];
+
+  POLARITY_DEVICE Vector& operator+=(const Vector& other) {
+#pragma unroll
+    for (int i = 0; i < n; ++i) value[i] += other.value[i];
+    return *this;
+  }
+  POLARITY_DEVICE Vector& operator-=(const Vector& other) {
+#pragma unroll
+    for (int i = 0; i < n; ++i) value[i] -= other.value[i];
+    return *this;
+  }
+  POLARITY_DEVICE friend Vector operator+(Vector a, const Vector& b) { return a += b; }
+  POLARITY_DEVICE friend Vector operator-(Vector a, const Vector& b) { return a -= b; }
+  POLARITY_DEVICE friend Vector operator*(T factor, Vector a) {
+#pragma unroll
+    for (int i = 0; i < n; ++i) a.value[i] *= factor;
+    return a;
+  }
+};
+template <typename T, int n>
+POLARITY_DEVICE T& element(Vector<T, n>& packet, int i) {
+  return packet.value[i];
+}
+
 }  // namespace polarity::device

@@ -63,6 +63,15 @@ POLARITY_DEVICE int64_t thread_index() {
 
 POLARITY_DEVICE int64_t grid_threads() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
 
+// The number, as if the compiler could not know it: what is made of it in a loop is not made before
+// the loop, to be kept in registers.
+POLARITY_DEVICE int64_t made_here(int64_t number) {
+#ifndef POLARITY_EMULATED
+  asm volatile("" : "+l"(number));
+#endif
+  return number;
+}
+
 POLARITY_DEVICE int count_bits(uint32_t bits) {
 #ifdef POLARITY_EMULATED
   return __builtin_popcount(bits);

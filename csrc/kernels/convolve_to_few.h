@@ -18,6 +18,11 @@ struct FewAxis {
 
   // The most that a phase has.
   POLARITY_HOST_DEVICE int64_t taps(int64_t stride) const { return (kernel + stride - 1) / stride; }
+  // The least q and the number of those up to the largest.
+  POLARITY_HOST_DEVICE int64_t first_cell(int64_t stride) const { return padding / stride; }
+  POLARITY_HOST_DEVICE int64_t cells(int64_t stride) const {
+    return (out - 1 + padding) / stride + 1 - first_cell(stride);
+  }
 };
 
 struct FewShape {
@@ -47,7 +52,8 @@ void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape,
 }
 namespace cuda {
 template <typename T>
-void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape, void* stream);
+void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape,
+                     FewFactor<T> factor, void* stream);
 }
 
 }  // namespace polarity

@@ -183,9 +183,7 @@ POLARITY_HOST_DEVICE void interpolate_transposed(V* edge) {
 // Output channels that CPU kernels multiply together, and weights may be stored by.
 constexpr int64_t kWinogradPanel = 32;
 
-namespace cpu {
 // What results are multiplied by: as in mask_tangents, of image n by the bits of sample n % batch.
-// Channels are a multiple of 8, so that those of every pixel have bytes of their own.
 template <typename T>
 struct WinogradMask {
   const uint8_t* bits;  // none: by 1
@@ -193,6 +191,7 @@ struct WinogradMask {
   int64_t batch;
 };
 
+namespace cpu {
 // x and out are images of `from` and `to`, which have the same tiles; those of `from` overlap, or,
 // of a transposed convolution, those of `to`, which then cover all of its images. x is zero beyond
 // its border. weight is [places, from.depth(), to.depth()], or has panels: [places, to.depth() /
@@ -209,9 +208,9 @@ void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first,
                     bool transposed, void* stream);
 
 // The pixels that products of these tiles, [places, number, depth], yield. Of a transposed
-// convolution the tiles are those of whole images, and are added to what out has.
+// convolution the tiles are those of whole images.
 template <typename T>
 void winograd_pixels(const T* products, T* out, const TileShape& shape, int64_t first,
-                     int64_t number, bool transposed, void* stream);
+                     int64_t number, bool transposed, const WinogradMask<T>& mask, void* stream);
 }  // namespace cuda
 }  // namespace polarity

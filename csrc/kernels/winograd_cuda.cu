@@ -29,25 +29,27 @@ void read(const T* x, T* tiles, const TileShape& shape, int64_t first, int64_t n
                  number);
 }
 
+template <typename T, typename Packet, int tile, int step>
+void write_packets(const T* products, T* out, const TileShape& shape, int64_t first, int64_t number,
+                   bool transposed, const WinogradMask<T>& mask, void* stream) {
+  auto* kernel = transposed ? winograd_overlapping_pixels_kernel<T, Packet, tile, step>
+                            : winograd_pixels_kernel<T, Packet, tile, step>;
+  const int64_t rows = number / shape.image_tiles() * (shape.y.tiles + 1);
+  const int64_t work =
+      (transposed ? rows : number) * shape.depth() / device::kPacketWidth<T, Packet>;
+  device::launch("winograd_pixels", kernel, device::grid_for(work, kWinogradBlock), kWinogradBlock,
+                 stream, products, out, shape, first, number, mask);
+}
+
 template <typename T, int tile, int step>
 void write(const T* products, T* out, const TileShape& shape, int64_t first, int64_t number,
-           bool transposed, void* stream) {
-  if (!transposed) {
-    device::launch("winograd_pixels", winograd_pixels_kernel<T, tile, step>,
-                   device::grid_for(number * shape.depth(), kWinogradBlock), kWinogradBlock, stream,
-                   products, out, shape, first, number, EverySecond{});
-    return;
-  }
-  const int64_t images = number / shape.image_tiles();
-  for (int64_t y = 0; y < std::min<int64_t>(2, shape.y.tiles); ++y) {
-    for (int64_t x = 0; x < std::min<int64_t>(2, shape.x.tiles); ++x) {
-      const EverySecond part{y, x, (shape.y.tiles - y + 1) / 2, (shape.x.tiles - x + 1) / 2};
-      const int64_t work = images * part.rows * part.columns * shape.depth();
-      device::launch("winograd_pixels", winograd_pixels_kernel<T, tile, tile>,
-                     device::grid_for(work, kWinogradBlock), kWinogradBlock, stream, products, out,
-                     shape, first, number, part);
-    }
-  }
+           bool transposed, const WinogradMask<T>& mask, void* stream) {
+  using Packet = std::conditional_t<sizeof(T) == 4, device::Vector<T, 2>, T>;  // 8 bytes
+  const bool whole = shape.channels % device::kPacketWidth<T, Packet> == 0 &&
+                     device::is_aligned<Packet>(products, out);
+  (whole ? write_packets<T, Packet, tile, step>
+         : write_packets<T, T, tile, step>)(products, out, shape, first, number, transposed, mask,
+                                            stream);
 }
 
 }  // namespace
@@ -63,16 +65,17 @@ void winograd_tiles(const T* x, T* tiles, const TileShape& shape, int64_t first,
 
 template <typename T>
 void winograd_pixels(const T* products, T* out, const TileShape& shape, int64_t first,
-                     int64_t number, bool transposed, void* stream) {
+                     int64_t number, bool transposed, const WinogradMask<T>& mask, void* stream) {
   if (number * shape.depth() == 0) return;
   for_tile(shape, [&](auto tile, auto step) {
-    write<T, tile(), step()>(products, out, shape, first, number, transposed, stream);
+    write<T, tile(), step()>(products, out, shape, first, number, transposed, mask, stream);
   });
 }
 
 #define POLARITY_INSTANTIATE(T)                                                                   \
   template void winograd_tiles<T>(const T*, T*, const TileShape&, int64_t, int64_t, bool, void*); \
-  template void winograd_pixels<T>(const T*, T*, const TileShape&, int64_t, int64_t, bool, void*);
+  template void winograd_pixels<T>(const T*, T*, const TileShape&, int64_t, int64_t, bool,        \
+                                   const WinogradMask<T>&, void*);
 POLARITY_INSTANTIATE(float)
 POLARITY_INSTANTIATE(double)
 

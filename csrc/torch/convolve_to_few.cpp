@@ -3,7 +3,6 @@
 #include <optional>
 #include <vector>
 
-#include "../kernels/scale_tangents.h"
 #include "check.h"
 #include "convolutions.h"
 #include "fir_layout.h"
@@ -90,14 +89,9 @@ Tensor convolve_to_few_cuda(const Tensor& x, const Tensor& weight, int64_t strid
   void* const stream = current_cuda_stream(x.get_device_index());
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
-    T* const out = output<T>(ready.out);
-    cuda::convolve_to_few<T>(input<T>(ready.x), input<T>(ready.weight), out, ready.shape, stream);
-    if (factor.has_value()) {  // in a pass of its own
-      const int64_t batch = factor->size(0), size = batch == 0 ? 0 : factor->numel() / batch;
-      const int64_t probe = batch * size, probes = probe == 0 ? 0 : ready.out.numel() / probe;
-      cuda::scale_tangents<T>(out, input<T>(*factor), out,
-                              {probes, batch, size, probe, size, probe, size, size}, stream);
-    }
+    cuda::convolve_to_few<T>(
+        input<T>(ready.x), input<T>(ready.weight), output<T>(ready.out), ready.shape,
+        {factor.has_value() ? input<T>(*factor) : nullptr, ready.out.size(-4)}, stream);
   });
   return ready.out;
 }

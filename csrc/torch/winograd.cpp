@@ -23,9 +23,8 @@ bool is_known(int64_t tile, int64_t taps) {
          (tile == 6 && (taps == 3 || taps == 4));
 }
 
-// adds: to what `out` has, where tiles overlap.
 Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t stride,
-             const Pair& padding, const Pair& size, bool transposed, bool adds) {
+             const Pair& padding, const Pair& size, bool transposed) {
   check_floating(x_in, "winograd", "x");
   check_same(x_in, "x", weight, "weight", "winograd");
   STD_TORCH_CHECK(stride >= 1, "winograd: stride must be at least 1, got ", stride);
@@ -70,7 +69,7 @@ Plan prepare(const Tensor& x_in, const Tensor& weight, int64_t kernel, int64_t s
     large[axis] = {many, tiles, -pad};
     covered = covered && tiles > 0 && pad >= 0 && many + pad <= stride * (step * tiles + taps - 1);
   }
-  const bool all_written = !transposed || (covered && !adds);
+  const bool all_written = !transposed || covered;
   const Tensor out =
       all_written ? torch::stable::new_empty(x, sizes) : torch::stable::new_zeros(x, sizes);
   const TileShape few{images,  transposed ? channels : out_channels, tile, step, 1, small[0],
@@ -119,7 +118,7 @@ Tensor channels_second(const Tensor& images) {
 Tensor winograd_cpu(const Tensor& x, const Tensor& weight, int64_t kernel, int64_t stride,
                     const Pair& padding, const Pair& size, bool transposed,
                     const std::optional<Tensor>& bits, double low, double high) {
-  const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed, false);
+  const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed);
   const std::optional<Tensor> mask = mask_of(plan, bits);
   const uint8_t* const given = mask.has_value() ? input<uint8_t>(*mask) : nullptr;
   const bool in_whole_bytes = plan.to.channels % 8 == 0;
@@ -145,7 +144,7 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
                      const std::optional<Tensor>& bits, double low, double high) {
   constexpr int64_t kCacheBytes = 32 << 20;
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed, true);
+  const Plan plan = prepare(x, weight, kernel, stride, padding, size, transposed);
   const std::optional<Tensor> mask = mask_of(plan, bits);
   void* const stream = current_cuda_stream(x.get_device_index());
   const int64_t depth = plan.from.depth(), total = plan.from.tiles(), places = plan.from.places();
@@ -154,6 +153,9 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
   for_type(x, [&](auto zero) {
     using T = decltype(zero);
     const int64_t bytes = places * (depth + plan.to.depth()) * static_cast<int64_t>(sizeof(T));
+    const WinogradMask<T> slopes{mask.has_value() ? input<uint8_t>(*mask) : nullptr,
+                                 static_cast<T>(low), static_cast<T>(high),
+                                 plan.out.size(plan.out.dim() - 4)};
     // Where tiles overlap those of an image stay together.
     const int64_t unit = std::max<int64_t>(1, transposed ? plan.from.image_tiles() : 1);
     const int64_t block =
@@ -166,12 +168,7 @@ Tensor winograd_cuda(const Tensor& x, const Tensor& weight, int64_t kernel, int6
                               transposed, stream);
       const Tensor products = torch::stable::contiguous(torch::stable::matmul(tiles, matrices));
       cuda::winograd_pixels<T>(input<T>(products), output<T>(plan.out), plan.to, first, count,
-                               transposed, stream);
-    }
-    if (mask.has_value()) {
-      T* const out = output<T>(plan.out);
-      cuda::mask_tangents<T>(out, input<uint8_t>(*mask), static_cast<T>(low), static_cast<T>(high),
-                             out, mask_layout(plan), stream);
+                               transposed, slopes, stream);
     }
   });
   return channels_second(plan.out);

@@ -134,8 +134,8 @@ def convolve_to_few(
             fewer (output padding), zeros.
         stride: along both axes.
         padding: (y, x), as of the transposed convolution.
-        factor: [N, O, H', W'], by which results are multiplied, on a CPU before they are written: the
-            derivative of what follows.
+        factor: [N, O, H', W'], by which results are multiplied before they are written: the derivative of
+            what follows.
 
     Returns:
         [*, N, O, H', W'], contiguous.

@@ -201,8 +201,8 @@ def winograd(
         stride: along both axes.
         padding: (y, x), as of the convolution.
         transposed: a transposed convolution.
-        bits: of a rectifier behind it, by whose derivative results are multiplied as by `mask_tangents`, on
-            a CPU before they are written: [N, ceil(n / 8)] uint8 from `rectify`, n the numbers of an image of
+        bits: of a rectifier behind it, by whose derivative results are multiplied as by `mask_tangents`,
+            before they are written: [N, ceil(n / 8)] uint8 from `rectify`, n the numbers of an image of
             results, in the order of memory: rows, columns, channels.
         low, high: the two slopes.
 

@@ -10,7 +10,7 @@ namespace polarity::emulator {
 
 void copy_async(void* shared, const void* global, size_t bytes) {
   const auto address = reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global);
-  if (address % bytes != 0) fail("copy_async between addresses that are not 16-byte aligned");
+  if (address % bytes != 0) fail("copy_async between addresses that are not aligned to its bytes");
   const checker::Aside aside;
   Thread& thread = running_thread();
   thread.copies.push_back({static_cast<unsigned char*>(shared),
