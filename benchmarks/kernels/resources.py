@@ -20,6 +20,7 @@ THREADS = {  # of a block where it is not 256 (csrc/kernels/*_cuda.cu), by how t
     "gram_partial_kernel": 64,
     "draw_choose_kernel": 480,
     "jacobi_singular_values_kernel<64": 64,
+    "symmetric_bisect_kernel": 64,
     "symmetric_eigenvalues_kernel<32": 32,
     "symmetric_eigenvalues_kernel<64": 64,
     "symmetric_eigenvalues_kernel<128": 128,

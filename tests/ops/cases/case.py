@@ -21,6 +21,7 @@ class Case:
     bytes: int  # read and written at least
     tolerance: float  # in the op's unit of error, see Op.error
     perf: bool = False  # also a row of benchmarks/kernels
+    cuda_only: bool = False  # larger than the CPU kernel takes
 
     def inputs(self, seed: int) -> Inputs:
         return self.make(torch.Generator().manual_seed(seed))
