@@ -274,7 +274,8 @@ def symmetric_eigenvalues(a: A, top_k: int | None = None, *, out: Any = None, st
     """The largest eigenvalues of symmetric matrices, descending; see `polarity_ext.symmetric_eigenvalues`.
 
     Args:
-        a: [B, n, n] with n <= 128, float32 or float64, any strides; only the lower triangle is read.
+        a: [B, n, n] with n <= 128 (1024 on CUDA), float32 or float64, any strides; only the lower triangle is
+            read.
         top_k: how many; default all n.
         out: [B, top_k] of a's dtype, contiguous.
     """

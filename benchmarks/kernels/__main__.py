@@ -78,7 +78,7 @@ def cases(op: str, backend: Backend) -> list[Case]:
         return OPS[op].gpu_cases
     if backend in EMULATED:
         return [case for case in OPS[op].cases if 0 < case.bytes <= LARGEST]
-    return [case for case in OPS[op].cases if case.perf]
+    return [case for case in OPS[op].cases if case.perf and (backend.cuda_kernels or not case.cuda_only)]
 
 
 def measured(backend: Backend, names: list[str], peers: list[str]) -> list[Row]:

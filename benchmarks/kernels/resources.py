@@ -18,10 +18,12 @@ from typing import NamedTuple
 TABLE = Path(__file__).with_name("resources.csv")
 THREADS = {  # of a block where it is not 256 (csrc/kernels/*_cuda.cu), by how the kernel's name begins
     "convolve_to_few_kernel": 128,
-    "gram_partial_kernel": 64,
+    "gram_partial_kernel": 128,
     "draw_choose_kernel": 480,
-    "jacobi_singular_values_kernel<64": 64,
+    "jacobi_singular_values_kernel<128": 128,
+    "jacobi_singular_values_kernel<512": 512,
     "normalize_columns_kernel<512": 512,
+    "symmetric_bisect_kernel": 64,
     "symmetric_eigenvalues_kernel<32": 32,
     "symmetric_eigenvalues_kernel<64": 64,
     "symmetric_eigenvalues_kernel<128": 128,

@@ -26,6 +26,7 @@ WANTED = {
     r"gaussian_product_kernel<": ["DFMA"],
     r"jacobi_singular_values_kernel<": ["DFMA", "SHFL.BFLY"],
     r"solve_triangular_kernel<": ["DFMA"],
+    r"symmetric_tridiagonal_kernel<": ["LDG.E.128", "STG.E.128"],
     r"mlp_tangents_kernel<float": ["FFMA", "LDS"],
     r"linear_full_kernel<float": ["FFMA"],
     r"linear_tensor_kernel<": ["HMMA.1688.F32.TF32", "LDGSTS"],

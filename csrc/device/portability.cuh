@@ -80,4 +80,13 @@ POLARITY_DEVICE int count_bits(uint32_t bits) {
 #endif
 }
 
+// 1 / sqrt(x), to an ulp or so, in the time of one of the two.
+POLARITY_DEVICE double inverse_root(double x) {
+#ifdef POLARITY_EMULATED
+  return 1.0 / __builtin_sqrt(x);
+#else
+  return rsqrt(x);
+#endif
+}
+
 }  // namespace polarity::device

@@ -26,15 +26,21 @@ inline double orthogonal_below(int64_t rows) {
   return std::sqrt(static_cast<double>(rows)) * 0x1p-52;
 }
 
+// Doubles from one column to the next in the CUDA kernel: half the banks of shared memory more than
+// all of them some times over, so that neighbouring columns do not conflict.
+POLARITY_HOST_DEVICE int64_t jacobi_pitch(int64_t rows) { return (rows + 7) / 16 * 16 + 8; }
+
 // Doubles of a matrix and of its columns' squares; up to kJacobiShared they lie in shared memory.
 POLARITY_HOST_DEVICE int64_t jacobi_doubles(const TallBatch& shape) {
-  return (shape.rows + 1) * shape.columns;
+  return (jacobi_pitch(shape.rows) + 1) * shape.columns;
 }
 constexpr int64_t kJacobiShared = 12 << 10;
 
 // Doubles that the CUDA kernel works in.
 inline int64_t jacobi_workspace(const TallBatch& shape) {
-  return jacobi_doubles(shape) <= kJacobiShared ? 0 : shape.batch * shape.rows * shape.columns;
+  return jacobi_doubles(shape) <= kJacobiShared
+             ? 0
+             : shape.batch * jacobi_pitch(shape.rows) * shape.columns;
 }
 
 namespace cpu {

@@ -4,15 +4,15 @@
 namespace polarity::cuda {
 namespace {
 
-template <int kThreads, typename T>
+template <int kThreads, int kLanes, typename T>
 void launch(const T* a, const TallBatch& shape, int64_t max_sweeps, double* workspace, T* values,
             int64_t* info, void* stream) {
   const int64_t doubles = jacobi_doubles(shape);
   const int64_t shared = (doubles <= kJacobiShared ? doubles : shape.columns) + 1;
-  device::launch_shared("jacobi_singular_values", jacobi_singular_values_kernel<kThreads, T>,
-                        shape.batch, kThreads, static_cast<size_t>(shared) * sizeof(double), stream,
-                        a, shape, max_sweeps, orthogonal_below(shape.rows), workspace, values,
-                        info);
+  device::launch_shared("jacobi_singular_values",
+                        jacobi_singular_values_kernel<kThreads, kLanes, T>, shape.batch, kThreads,
+                        static_cast<size_t>(shared) * sizeof(double), stream, a, shape, max_sweeps,
+                        orthogonal_below(shape.rows), workspace, values, info);
 }
 
 }  // namespace
@@ -21,10 +21,14 @@ template <typename T>
 void jacobi_singular_values(const T* a, const TallBatch& shape, int64_t max_sweeps,
                             double* workspace, T* values, int64_t* info, void* stream) {
   if (shape.batch == 0) return;
-  if (shape.columns <= 32) {
-    launch<64>(a, shape, max_sweeps, workspace, values, info, stream);
+  if (shape.rows > kLargestJacobi) {  // longer columns, more lanes
+    launch<512, 32>(a, shape, max_sweeps, workspace, values, info, stream);
+  } else if (shape.columns <= 32) {
+    launch<128, 8>(a, shape, max_sweeps, workspace, values, info, stream);
+  } else if (shape.columns <= 64) {
+    launch<256, 8>(a, shape, max_sweeps, workspace, values, info, stream);
   } else {
-    launch<256>(a, shape, max_sweeps, workspace, values, info, stream);
+    launch<512, 8>(a, shape, max_sweeps, workspace, values, info, stream);
   }
 }
 

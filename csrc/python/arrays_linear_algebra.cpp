@@ -38,16 +38,29 @@ py::object symmetric_eigenvalues(Call& call, std::optional<int64_t> top_k) {
   const Array a = call.input("a");
   a.check(a.dim() == 3 && a.size(1) == a.size(2), "must be [B, n, n], got " + text_of(a.sizes()));
   const int64_t size = a.size(1), count = top_k.value_or(size);
-  a.check(size <= kLargestSymmetric, "has n = " + std::to_string(size) +
-                                         ", at most 128 is possible; use eigvalsh of its library");
+  const int64_t largest = call.on_cuda() ? cuda::kLargestSymmetric : cpu::kLargestSymmetric;
+  a.check(size <= largest, "has n = " + std::to_string(size) + ", at most " +
+                               std::to_string(largest) +
+                               " is possible; use eigvalsh of its library");
   call.check(count >= 0 && count <= size,
              "top_k must be in 0..n = " + std::to_string(size) + ", got " + std::to_string(count));
   const SymmetricBatch shape{a.size(0), size, a.stride(0), a.stride(1), a.stride(2)};
   const Array out = call.output("out", a.dtype(), {shape.batch, count});
   check_contiguous(out);
+#if POLARITY_HAS_CUDA
+  if (call.on_cuda()) {
+    const Array workspace = call.workspace(symmetric_workspace(shape));
+    call.run(a.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      cuda::symmetric_eigenvalues<T>(a.data<T>(), shape, count, workspace.data<double>(),
+                                     out.data<T>(), call.stream());
+    });
+    return out.object();
+  }
+#endif
   call.run(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    POLARITY_LAUNCH(call, symmetric_eigenvalues<T>, a.data<T>(), shape, count, out.data<T>());
+    cpu::symmetric_eigenvalues<T>(a.data<T>(), shape, count, out.data<T>());
   });
   return out.object();
 }

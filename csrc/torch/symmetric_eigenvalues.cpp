@@ -12,14 +12,14 @@ struct Prepared {
   Tensor out;
 };
 
-Prepared prepare(const Tensor& a, int64_t top_k) {
+Prepared prepare(const Tensor& a, int64_t top_k, int64_t largest) {
   constexpr const char* kName = "symmetric_eigenvalues";
   check_floating(a, kName, "a");
   STD_TORCH_CHECK(a.dim() == 3 && a.size(1) == a.size(2), kName, ": a must be [B, n, n], got ",
                   shape_of(a));
   const int64_t size = a.size(1);
-  STD_TORCH_CHECK(size <= kLargestSymmetric, kName, ": n is ", size, ", at most ",
-                  kLargestSymmetric, " is possible; use torch.linalg.eigvalsh");
+  STD_TORCH_CHECK(size <= largest, kName, ": n is ", size, ", at most ", largest,
+                  " is possible; use torch.linalg.eigvalsh");
   STD_TORCH_CHECK(top_k >= 0 && top_k <= size, kName, ": top_k must be in 0..n = ", size, ", got ",
                   top_k);
   const std::array<int64_t, 2> out{a.size(0), top_k};
@@ -28,7 +28,7 @@ Prepared prepare(const Tensor& a, int64_t top_k) {
 }
 
 Tensor symmetric_eigenvalues_cpu(const Tensor& a, int64_t top_k) {
-  const Prepared p = prepare(a, top_k);
+  const Prepared p = prepare(a, top_k, cpu::kLargestSymmetric);
   for_type(a, [&](auto zero) {
     using T = decltype(zero);
     cpu::symmetric_eigenvalues<T>(input<T>(a), p.shape, top_k, output<T>(p.out));
@@ -39,11 +39,14 @@ Tensor symmetric_eigenvalues_cpu(const Tensor& a, int64_t top_k) {
 #ifdef POLARITY_WITH_CUDA
 Tensor symmetric_eigenvalues_cuda(const Tensor& a, int64_t top_k) {
   const torch::stable::accelerator::DeviceGuard guard(a.get_device_index());
-  const Prepared p = prepare(a, top_k);
+  const Prepared p = prepare(a, top_k, cuda::kLargestSymmetric);
+  const std::array<int64_t, 1> doubles{symmetric_workspace(p.shape)};
+  const Tensor workspace =
+      torch::stable::new_empty(a, {doubles.data(), doubles.size()}, ScalarType::Double);
   for_type(a, [&](auto zero) {
     using T = decltype(zero);
-    cuda::symmetric_eigenvalues<T>(input<T>(a), p.shape, top_k, output<T>(p.out),
-                                   current_cuda_stream(a.get_device_index()));
+    cuda::symmetric_eigenvalues<T>(input<T>(a), p.shape, top_k, output<double>(workspace),
+                                   output<T>(p.out), current_cuda_stream(a.get_device_index()));
   });
   return p.out;
 }

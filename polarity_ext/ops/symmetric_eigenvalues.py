@@ -64,7 +64,8 @@ def symmetric_eigenvalues(a: Tensor, top_k: int | None = None) -> Tensor:
     ``torch.linalg.eigh``; at repeated eigenvalues only symmetric functions of them have derivatives.
 
     Args:
-        a: [B, n, n] with n <= 128, float32 or float64, any strides.
+        a: [B, n, n] with n <= 128 (1024 on CUDA), float32 or float64, any strides. Beyond 128 it takes as
+            much memory again as ``a`` in float64.
         top_k: how many; default all n. On CUDA fewer cost less, on the CPU all are computed.
 
     Returns:

@@ -24,6 +24,11 @@ class Backend:
         """The raw ops, by schema name."""
         return torch.ops.polarity
 
+    @property
+    def cuda_kernels(self) -> bool:
+        """Whether CUDA's kernels run, which take larger matrices (Case.cuda_only)."""
+        return self.device == "cuda"
+
     @contextlib.contextmanager
     def active(self, seed: int) -> Iterator[None]:
         before = polarity_ext._C.instruction_set()
@@ -52,6 +57,10 @@ class Emulated(Backend):
     @property
     def ops(self) -> Any:
         return torch.ops.polarity_emulated
+
+    @property
+    def cuda_kernels(self) -> bool:
+        return True
 
     @contextlib.contextmanager
     def active(self, seed: int) -> Iterator[None]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import polarity_ext
-from tests.ops.backends import Backend
+from tests.ops.backends import Backend, Emulated
 from tests.ops.cases import OPS, Case
 from tests.ops.cases.symmetric_eigenvalues import clustered, graded, indefinite, rank_deficient, symmetric
 from tests.ops.checks import check_derivatives, check_jvp, check_values, check_vmap
@@ -18,7 +18,34 @@ EPS = 2.0**-52
 
 @pytest.mark.parametrize("case", OP.cases, ids=str)
 def test_values(case: Case, table_backend: Backend, seed: int) -> None:
+    if case.cuda_only and not table_backend.cuda_kernels:
+        pytest.skip("larger than the CPU kernel takes")
+    if case.cuda_only and case.perf and isinstance(table_backend, Emulated):
+        pytest.skip("billions of operations: hours in the emulator")
     check_values(OP, case, table_backend, seed)
+
+
+def test_large_matrices_by_themselves(table_backend: Backend, seed: int) -> None:
+    """Bits that depend on nothing but the lower triangle of the matrix; what is not finite stays in it."""
+    if not table_backend.cuda_kernels:
+        pytest.skip("larger than the CPU kernel takes")
+
+    def solve(a: torch.Tensor, top_k: int = 131) -> torch.Tensor:
+        values: torch.Tensor = table_backend.ops.symmetric_eigenvalues(a, top_k)
+        return values
+
+    a = table_backend.place(symmetric(3, 131, indefinite, torch.Generator().manual_seed(seed)))
+    together = solve(a)
+    assert torch.equal(together[1], solve(a[1:2])[0])
+    assert torch.equal(together[:, :70], solve(a, 70))
+    a[0] = torch.where(torch.ones_like(a[0]).tril() > 0, a[0], torch.nan)
+    a[1, 100, 7] = torch.inf
+    a[2, 130, 130] = torch.nan
+    alone = solve(a)
+    assert torch.equal(alone[0], together[0])
+    assert bool(alone[1:].isnan().all())
+    with pytest.raises(RuntimeError, match="n is 1025, at most 1024 is possible"):
+        solve(a[:1, :1, :1].expand(1, 1025, 1025))
 
 
 @pytest.mark.parametrize("spectrum", [indefinite, graded, clustered, rank_deficient])

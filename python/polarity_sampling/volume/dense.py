@@ -6,12 +6,13 @@ from torch import Tensor
 import polarity_ext
 from polarity_sampling.volume.singular_values import EPS64
 
-_SMALL = 128  # as far as the compiled eigensolver goes
+_SMALL = 128  # columns, as far as the compiled Jacobi rotations go
+_LARGEST = {"cpu": 128, "cuda": 1024}  # as far as the compiled eigensolver goes
 
 
 def eigenvalues(matrices: Tensor) -> Tensor:
     """Eigenvalues [B, n] of symmetric matrices [B, n, n], descending."""
-    if matrices.shape[-1] <= _SMALL:
+    if matrices.shape[-1] <= _LARGEST.get(matrices.device.type, 0):
         return polarity_ext.symmetric_eigenvalues(matrices)
     values: Tensor = torch.linalg.eigvalsh(matrices)
     return values.flip(-1)

@@ -22,6 +22,7 @@ class Case:
     tolerance: float  # in the op's unit of error, see Op.error
     perf: bool = False  # also a row of benchmarks/kernels
     tf32: bool = False  # the op multiplies in TF32: what it is compared with may, too
+    cuda_only: bool = False  # larger than the CPU kernel takes
 
     def inputs(self, seed: int, device: str = "cpu") -> Inputs:
         """Drawn where they are wanted; other numbers on another device."""

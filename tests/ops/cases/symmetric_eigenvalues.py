@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.ops import references as ref
 from tests.ops.cases.case import Case, Inputs, Layout, Op, Outputs, as_is, f32, f64, offset, repeated, strided
 
+LARGEST_ON_CPU = 128
 Spectrum = Callable[[int, torch.Generator], Tensor]
 
 
@@ -91,7 +92,8 @@ def row(
     moved = batch * dtype.itemsize * (n * (n + 1) // 2 + count)
     # Each of n reflections rotates the matrix with an error of a few eps |A|, in random directions; so
     # does the reference.
-    return Case(name, make, flops, moved, tolerance=8 + 4 * math.sqrt(n), perf=perf)
+    tolerance = 8 + 4 * math.sqrt(n)
+    return Case(name, make, flops, moved, tolerance, perf=perf, cuda_only=n > LARGEST_ON_CPU)
 
 
 def rows() -> Iterator[Case]:
@@ -113,7 +115,16 @@ def rows() -> Iterator[Case]:
         yield row(layout.__name__, 5, 13, layout=layout)
         yield row(f"{layout.__name__} f32", 5, 13, dtype=f32, layout=layout)
     yield row("expanded", 5, 13, layout=lambda a: a[:1].expand_as(a))
-    for batch, n in ((256, 32), (64, 64), (32, 100), (32, 128)):
+    for n, batch in ((129, 2), (143, 2), (144, 2), (200, 1)):
+        yield row(f"n={n}", batch, n)
+    for spectrum in (graded, clustered, equal, rank_deficient):
+        yield row(f"{spectrum.__name__} n=131", 2, 131, spectrum)
+    for scale in (1e150, 1e-300, 0.0):
+        yield row(f"scale {scale:g} n=130", 2, 130, graded, scale=scale)
+    yield row("top 3 of 140", 2, 140, top_k=3)
+    for layout in (offset, transposed, tridiagonal):
+        yield row(f"{layout.__name__} n=150 f32", 3, 150, dtype=f32, layout=layout)
+    for batch, n in ((256, 32), (64, 64), (32, 100), (32, 128), (64, 256), (64, 512)):
         yield row(f"B={batch} n={n}", batch, n, graded, perf=True)
 
 
