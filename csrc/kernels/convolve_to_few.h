@@ -48,7 +48,7 @@ struct FewFactor {
 namespace cpu {
 template <typename T>
 void convolve_to_few(const T* x, const T* weight, T* out, const FewShape& shape,
-                     FewFactor<T> factor = {});
+                     FewFactor<T> factor);
 }
 namespace cuda {
 template <typename T>

@@ -231,7 +231,9 @@ py::object convolve_to_few(Call& call, int64_t stride, const Sizes& padding, con
   out.check(is_contiguous_from(out, 0), "is not contiguous; give one that is");
   call.run(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    POLARITY_LAUNCH(call, convolve_to_few<T>, x.data<T>(), weight.data<T>(), out.data<T>(), shape);
+    constexpr FewFactor<T> kNothing{nullptr, 0};
+    POLARITY_LAUNCH(call, convolve_to_few<T>, x.data<T>(), weight.data<T>(), out.data<T>(), shape,
+                    kNothing);
   });
   return out.object();
 }
