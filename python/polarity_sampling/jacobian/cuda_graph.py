@@ -1,7 +1,4 @@
-"""Tangent programs recorded as CUDA graphs: one launch for all stages of a chunk of probes.
-
-Written for NVIDIA GPUs with CUDA graphs; not run on one yet (no test machine had any).
-"""
+"""Tangent programs recorded as CUDA graphs: one launch for all stages of a chunk of probes."""
 
 from collections.abc import Sequence
 

@@ -59,8 +59,7 @@ def jacobian(
             that of the generator ("working"), or "float64", for one more forward pass or so; products stay
             as precise and as fast as they are. Only where the module can be captured and runs in float64;
             otherwise ValueError.
-        cuda_graph: replay the tangent program as CUDA graphs, one for each shape of probes (CUDA; has not
-            been run on a GPU yet).
+        cuda_graph: replay the tangent program as CUDA graphs, one for each shape of probes (CUDA).
 
     Returns:
         A `JacobianOperator` of shape (B, D, K), D the size of one flattened sample.
