@@ -225,3 +225,9 @@ def test_inside_and_from_inference_mode():
     torch.testing.assert_close(inside, outside.to_dense())
     assert (outside.mT @ torch.eye(12)).shape == (2, 5, 12)
     assert torch.isfinite(ps.log_volume(module, torch.randn(2, 5), top_k=3).error).all()
+
+
+def test_flops_of_a_product():
+    plain = ps.Generator(nn.Sequential(nn.Linear(4, 8, bias=False), nn.Linear(8, 6)), name="two layers")
+    for batch in (1, 3):
+        assert ps.jacobian(plain, torch.randn(batch, 4)).flops == 2 * (4 * 8 + 8 * 6)

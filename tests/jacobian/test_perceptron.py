@@ -145,3 +145,19 @@ def test_only_of_whole_perceptrons(module):
 def test_only_behind_a_forward_pass_in_float64():
     J = ps.jacobian(chain(6, 8, 9).float(), torch.randn(3, 6))
     assert J.gram_in_float64(torch.eye(6, dtype=torch.float64)) is None
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "own"])
+def test_by_the_library(shared, monkeypatch):
+    """As a GPU multiplies where there is much to multiply."""
+    generator = mlp.generator((8, 64, 64, 20), (0.5, 0.4))
+    z, gen = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    batch = () if shared else (5,)
+    V, U = torch.randn(*batch, 8, 3, generator=gen), torch.randn(*batch, 20, 3, generator=gen)
+    kept, J = U.clone(), ps.jacobian(generator, z)
+    push, pull = J @ V, J.mT @ U
+    monkeypatch.setattr(Perceptron, "_by_library", lambda self, probes: True)
+    J = ps.jacobian(generator, z)
+    torch.testing.assert_close(J @ V, push)
+    torch.testing.assert_close(J.mT @ U, pull)
+    assert torch.equal(U, kept)
