@@ -38,10 +38,7 @@ def prepare(parser: argparse.ArgumentParser, device: str, clock: str) -> None:
 
 
 def _float32_products() -> None:
-    """cuDNN's convolutions round to TF32 unless told not to, and only peers would lose digits by that.
-
-    By the older of torch's two switches: the library reads it, and torch refuses that once the newer is used.
-    """
+    """cuDNN's convolutions round to TF32 unless told not to, and only peers would lose digits by that."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
