@@ -15,7 +15,7 @@ FewTile tile_of(const FewShape& shape, bool in_pieces) {
   constexpr int kCells = kFewCells<sums>;
   const int64_t stride = shape.stride, columns = shape.x.cells(stride);
   const int64_t strips = parts(shape.y.cells(stride), kCells);
-  FewTile tile;
+  FewTile tile{};
   int64_t least = std::numeric_limits<int64_t>::max();
   for (int64_t across = parts(columns, kFewColumns); across <= parts(columns, 8); ++across) {
     const int64_t wide = parts(columns, across);
@@ -49,7 +49,7 @@ void run(const T* x, const T* weight, T* out, const FewShape& shape, FewFactor<T
                          reinterpret_cast<uintptr_t>(x) % alignof(Piece) == 0;
   const FewTile tile = tile_of<T, sums>(shape, in_pieces);
   const int64_t blocks = shape.images * tile.down * tile.across * tile.groups;
-  const auto shared = static_cast<size_t>(2 * FewStage<T, sums>::pieces(tile));
+  const size_t shared = 2 * static_cast<size_t>(FewStage<T, sums>::pieces(tile));
   const int threads = static_cast<int>(parts(tile.columns * tile.strips, 32)) * 32;
   device::launch_shared("convolve_to_few", convolve_to_few_kernel<T, sums>,
                         device::grid_for(blocks, 1), threads, shared * sizeof(Piece), stream, x,

@@ -134,7 +134,7 @@ POLARITY_GLOBAL void upfirdn2d_kernel(const T* x, const T* taps, T* out, FirPlan
         }
       }
 #pragma unroll
-      for (int c = 0; c < kFirChannels; ++c) sources[c] += plan.pixel;
+      for (auto& source : sources) source += plan.pixel;
     }
 
 #pragma unroll
