@@ -1,8 +1,8 @@
 """Timing calls side by side, so that a machine that slows down slows all of them.
 
 On a GPU what is timed is the device alone: each call is queued behind a pause that keeps the device busy
-while the host launches all of it. Otherwise a kernel shorter than its launch, which takes 20 to 50
-microseconds from Python, would count as long as that. A call that waits for the device in its midst (some of
+while the host launches all of it. Otherwise a kernel shorter than its launch from Python would
+count as long as that. A call that waits for the device in its midst (some of
 the libraries' decompositions) still counts what the host does after that; users wait for that, too.
 """
 
