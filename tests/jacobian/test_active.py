@@ -100,6 +100,20 @@ def test_few_active_units_are_what_it_is_for() -> None:
     assert few.push.largest < many.push.largest
 
 
+def test_few_probes_take_the_time_of_a_register() -> None:
+    z = torch.randn(4, 5, dtype=torch.float64)
+    few, many = (compiled(generator(bias), z, None) for bias in (-1.5, 4.0))
+    for program in (few.push, few.pull):
+        found = tail(program)
+        assert found is not None
+        assert found.work(7) == found.work(8), "a register has eight numbers"
+        assert found.work(8) < found.work(9)
+        assert found.work(32) < 3 * found.work(8), "weights are read for four registers"
+        assert found.work(64) == pytest.approx(2 * found.work(32))
+    assert many.push.work(15) == pytest.approx(8 * many.push.work(1))
+    assert few.push.work(32) < 0.2 * many.push.work(32)
+
+
 def test_leaky_units_are_never_inactive() -> None:
     lowered = compiled(generator(-1.5, slope=0.2), torch.randn(2, 5, dtype=torch.float64), None)
     assert tail(lowered.push) is None

@@ -1,5 +1,6 @@
 """J @ V and J^T @ U in every input form, against the dense Jacobian."""
 
+import math
 from dataclasses import is_dataclass
 
 import polarity_sampling as ps
@@ -225,6 +226,29 @@ def test_inside_and_from_inference_mode():
     torch.testing.assert_close(inside, outside.to_dense())
     assert (outside.mT @ torch.eye(12)).shape == (2, 5, 12)
     assert torch.isfinite(ps.log_volume(module, torch.randn(2, 5), top_k=3).error).all()
+
+
+class Branching(nn.Module):
+    """On values, which no graph does."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.sin() if z.sum() > -1e9 else z
+
+
+def test_work_of_products_together():
+    """Of a perceptron what its inactive units leave, in the time of a product more than there are."""
+    layers = nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 6)
+    with torch.no_grad():
+        layers[0].bias.copy_(torch.tensor([100.0] * 2 + [-100.0] * 6))  # two are active
+    J = ps.jacobian(nn.Sequential(*layers), torch.randn(3, 4))
+    for probes in (1, 3, 40):
+        assert J.work(probes) == pytest.approx((probes + 1) * 2 * (4 + 6))
+    plain = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8))
+    assert ps.jacobian(plain, torch.randn(3, 4)).work(5) >= 6 * 4 * 8
+    J = ps.jacobian(Branching(), torch.randn(3, 4))
+    with pytest.warns(ps.PolarityWarning, match="cannot be captured"):
+        assert J.route == "torch.func"
+    assert J.work(5) == J.flops == math.inf
 
 
 def test_flops_of_a_product():

@@ -17,9 +17,11 @@ from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.rules.convolution_forms import pace
 from polarity_sampling.jacobian.rules.pointwise import COMPILED, FEW_CHANNELS, Pointwise, Rectifier
 
-# Multiplications of active units in the time of one of a matrix product, with registers full of probes.
+# Multiplications of active units in the time of one of a matrix product, with all registers full of probes.
 _PACE = 0.55
 _REGISTER = 64  # bytes of AVX-512; fewer probes fill those of a lesser set
+_TOGETHER = 4  # registers of probes for which a weight is read
+_READING = 1.0  # takes as long as multiplying by so many of them
 
 Part = tuple[Convolution, Pointwise | None]
 """A convolution by a fixed weight, and what multiplies its results."""
@@ -37,13 +39,13 @@ class ActiveTail:
         self._parts = list(parts)
         self._kernels = [_kernel(*part, transposed) for part in parts]
         # Of one sample and probe, by part: multiplications, weighed by the time that they take.
-        self._whole = [_work(convolution, transposed) for convolution, _ in parts]
+        self._whole = [work_of(convolution, transposed) for convolution, _ in parts]
         self._active = self._work_of_active_units(factors, transposed)
         self._starts = [i for i in range(len(parts)) if i == 0 or not _is_leaky(parts[i - 1][1])]
         weight = parts[-1][0].weight
         assert weight is not None
         self._fill = _REGISTER // weight.element_size()
-        first = self.start_of_many
+        first = self.start(_TOGETHER * self._fill, shared=False)
         if first is not None:  # with fewer tangents it begins later, or not at all
             self._kernels[:first] = [None] * first
         self._calls: dict[int, ActiveConvolutions] = {}
@@ -54,26 +56,36 @@ class ActiveTail:
         Args:
             shared: the tangents are those of all samples, so that the first convolution takes no time.
         """
-        first = int(shared)
-        empty = -(-probes // self._fill) * self._fill / probes
-        best, least = None, sum(self._whole[first:])
+        return self._cheapest(probes, int(shared))[0]
+
+    def work(self, probes: int) -> float:
+        """`Stage.work` of one sample, for tangents of its own."""
+        return self._cheapest(probes, 0)[1]
+
+    def _cheapest(self, probes: int, first: int) -> tuple[int | None, float]:
+        """Where to start behind part ``first``, and the work that is left then."""
+        registers = -(-probes // self._fill)
+        read = -(-registers // _TOGETHER)
+        filled = self._fill * (registers * (_TOGETHER - _READING) / _TOGETHER + read * _READING)
+        best, least = None, (probes + 1) * sum(self._whole[first:])
         for i in self._starts:
             if i < first:
                 continue
-            work = sum(self._whole[first:i]) + empty * sum(self._active[i:])
+            work = (probes + 1) * sum(self._whole[first:i]) + filled * sum(self._active[i:])
             if work < least:
                 best, least = i, work
-        return best
+        return best, least
 
     @property
-    def start_of_many(self) -> int | None:
-        """Of registers full of tangents of every sample."""
+    def start_of_some(self) -> int | None:
+        """Of a register full of tangents of every sample."""
         return self.start(self._fill, shared=False)
 
     @property
     def is_of_use(self) -> bool:
         """Whether it ever begins."""
-        return any(self.start(self._fill, shared) is not None for shared in (False, True))
+        many = _TOGETHER * self._fill
+        return any(self.start(many, shared) is not None for shared in (False, True))
 
     @property
     def bytes(self) -> int:
@@ -140,7 +152,8 @@ def _is_leaky(scale: Pointwise | None) -> bool:
     return isinstance(scale, Rectifier) and scale.slopes[0] != 0
 
 
-def _work(convolution: Convolution, transposed: bool) -> float:
+def work_of(convolution: Convolution, transposed: bool) -> float:
+    """Multiplications of all units for one sample and probe, in the time of one of a matrix product."""
     weight, samples = convolution.weight, convolution.input.shape[0]
     assert weight is not None
     return convolution.flops / (2 * samples) / pace(weight, convolution.directed(transposed))

@@ -178,6 +178,14 @@ class CapturedRoute:
         whole = sum(link.stage.flops for link in block.program.links)
         return whole / block.inputs[0].shape[0]
 
+    def work(self, probes: int) -> float:
+        """`Stage.work` of ``push``, at one latent."""
+        block = self.blocks[0]
+        if block.program.constant:
+            return 0.0
+        parts = self._chunks(probes, self._chunk(block.program.push, block))
+        return sum(block.program.push.work(part.stop - part.start) for part in parts)
+
     def push(self, probes: Tensor) -> Tensor:
         """Tangents [L, B or 1, K] -> [L, B, D]."""
         return self._apply("push", probes, *self._samples)

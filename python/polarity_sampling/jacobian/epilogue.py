@@ -8,7 +8,7 @@ from itertools import groupby
 from torch import Tensor
 
 from polarity_ext import ChainedConvolution, ConvolutionChain
-from polarity_sampling.jacobian.active import ActiveTail
+from polarity_sampling.jacobian.active import ActiveTail, work_of
 from polarity_sampling.jacobian.rules.convolution import Convolution
 from polarity_sampling.jacobian.rules.convolution_forms import ToFew, Winograd
 from polarity_sampling.jacobian.rules.pointwise import Pointwise, Rectifier
@@ -69,12 +69,19 @@ class Convolutions(Stage):
         first = parts[0].scale
         assert first is not None
         self._batch = first.shape[0]
+        self._whole = 0.0
 
     def settle(self, residual: Residual, transposed: bool) -> None:
         """Chooses which convolutions leave out inactive units, by those of calibration latents."""
         parts = [(part.convolution, part.scale) for part in self.parts]
         tail = ActiveTail(parts, transposed, self._factors(residual))
         self._tail = tail if tail.is_of_use else None
+        self._whole = sum(work_of(part.convolution, transposed) for part in self.parts)
+
+    def work(self, probes: int) -> float:
+        """Of what is chosen."""
+        one = (probes + 1) * self._whole if self._tail is None else self._tail.work(probes)
+        return self._batch * one
 
     @property
     def active_bytes(self) -> int:
@@ -83,8 +90,8 @@ class Convolutions(Stage):
 
     @property
     def whole(self) -> int:
-        """How many of the convolutions, the first ones, yield all units when there are many tangents."""
-        start = None if self._tail is None else self._tail.start_of_many
+        """How many of the convolutions, the first ones, yield all units where tangents fill a register."""
+        start = None if self._tail is None else self._tail.start_of_some
         return len(self.parts) if start is None else start
 
     def _factors(self, residual: Residual) -> list[Tensor | None]:

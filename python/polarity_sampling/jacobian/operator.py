@@ -266,6 +266,12 @@ class JacobianOperator:
         captured = self._captured()
         return math.inf if captured is None else captured.flops
 
+    def work(self, probes: int) -> float:
+        """Time of products with so many vectors at one latent, in multiplications at the pace of a matrix
+        product; an estimate by the kernels that are used, inf where the generator is not captured."""
+        captured = self._captured()
+        return math.inf if captured is None else captured.work(probes)
+
     @property
     def route(self) -> Literal["captured", "torch.func", "autograd"]:
         """How products are formed: by the captured program; where the module cannot be captured by

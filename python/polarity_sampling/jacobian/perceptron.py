@@ -118,13 +118,15 @@ class Perceptron(Stage):
         return (t,)
 
     def settle(self, residual: Residual, transposed: bool) -> None:
-        """Finds out what the kernels leave out at calibration latents, on a GPU."""
-        if residual[0].device.type == "cpu":
-            return
+        """Finds out what the kernels leave out at calibration latents."""
         active = [(factor != 0).sum(1).double() for factor in residual]
         before = [active[0].new_full((), self._push[0].shape[1]), *active]
         left = sum(float((a * b).mean()) for a, b in zip(before[:-1], active, strict=True))
         self._left = left / self._multiplications
+
+    def work(self, probes: int) -> float:
+        """Of what is not left out."""
+        return self._left * self._rows * self._multiplications * (probes + 1)
 
     @property
     def _multiplications(self) -> int:

@@ -102,6 +102,10 @@ class Program:
         for step in self._steps:
             step.stage.settle(_together(residuals, step.links), self.transposed)
 
+    def work(self, probes: int) -> float:
+        """`Stage.work` of all stages, for one sample."""
+        return sum(step.stage.work(probes) for step in self._steps) / self._batch
+
     @property
     def active_bytes(self) -> int:
         """Of weights rearranged for stages that leave out inactive units."""

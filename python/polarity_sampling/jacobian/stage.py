@@ -113,6 +113,13 @@ class Stage:
     def settle(self, residual: Residual, transposed: bool) -> None:
         """Choose how to run, by what the stage needs of calibration latents; for ``pull`` if transposed."""
 
+    def work(self, probes: int) -> float:
+        """Time for so many probes together, in multiplications at the pace of a matrix product.
+
+        One probe more than there are: what a product of few columns takes beside those of many.
+        """
+        return self.flops / 2 * (probes + 1)
+
     def push(self, residual: Residual, tangents: Sequence[Tensor], owned: bool) -> Sequence[Tensor]:
         """Tangents of the outputs from those of the active inputs.
 

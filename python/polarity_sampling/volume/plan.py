@@ -24,6 +24,7 @@ from polarity_sampling.volume.calibration import (
     key_of,
     probe_matrix,
 )
+from polarity_sampling.volume.cost import Costs
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.krylov import BLOCK, block_krylov
 from polarity_sampling.volume.latents import directions, in_coordinates, input_basis, spans_all
@@ -39,9 +40,9 @@ ADAPTIVE_LATENTS = 16
 TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
 ITERATED = 0.8
-# Parts of the exact route's cost that others may take, their narrow blocks counted (`_narrow`). With a
-# certificate for every latent (the adjoint, residuals) a product costs more than there, most in a small
-# network; see benchmarks/volume/results/speed.csv.
+# Parts of the exact route's cost (`Costs`) that others may take. With a certificate for every latent (the
+# adjoint, residuals) a product costs more than there, most in a small network; see
+# benchmarks/volume/results/speed.csv.
 WORTH_ITERATING = 0.45
 WORTH_FIXED = 0.75
 # What eigenvectors and orthogonal bases cost an adaptive iteration on a GPU, in floating-point operations of
@@ -114,6 +115,7 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
     factors, basis = _operators(generator, trial, memory)
     # In the generator's precision, so that its rounding is in the trial as well.
     factors = factors.to(generator.dtype)
+    costs = Costs(generator, size, memory)
     best, least = EXACT, _worth_iterating(generator, size, memory)
     trials: list[tuple[Tensor | None, int]] = [(None, width) for width in TRIED_BLOCKS]
     trials += [(shared_directions(generator, width, memory), width) for width in TRIED_BLOCKS]
@@ -121,7 +123,7 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
         first = None if start is None else in_coordinates(start, basis)
         found = block_krylov(factors, top_k, tol=ITERATED * tol, max_products=size, start=first, block=block)
         slow = found.status == Status.SLOW_SPECTRUM
-        cost = _narrow(block) * float((found.products + size * slow).double().mean())
+        cost = costs.narrow(block, size) * float((found.products + size * slow).double().mean())
         if cost < least:
             best, least = Plan("krylov", start, block), cost
     return best
@@ -148,7 +150,7 @@ def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -
     probes = in_coordinates(
         probe_matrix(generator.latent_dim, CHECK_PROBES, torch.float64, basis.device), basis
     )
-    for width, steps in _candidates(top_k, size):
+    for width, steps in _candidates(top_k, size, Costs(generator, size, memory)):
         found = fixed_krylov(factors, in_coordinates(shared[:, :width], basis), steps)
         errors = 0.5 * found.eigenvalues[:, :top_k].log() - truth
         total = errors.sum(1)
@@ -169,7 +171,7 @@ def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -
     return EXACT
 
 
-def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
+def _candidates(top_k: int, size: int, costs: Costs) -> list[tuple[int, int]]:
     """(width of a block, blocks) worth taking instead of the exact route, cheapest first."""
     most = int(WORTH_FIXED * size)
     shared = [(width, 1) for width in range(top_k, most + 1, max(1, size // 25))]
@@ -179,7 +181,8 @@ def _candidates(top_k: int, size: int) -> list[tuple[int, int]]:
         for steps in range(2, 12)
         if width * steps >= OVERSAMPLING * top_k and (2 * steps - 1) * width <= most
     ]
-    return sorted(shared + krylov, key=lambda plan: _cost(*plan))
+    cost = {plan: costs.fixed(*plan) for plan in shared + krylov}
+    return sorted((plan for plan in cost if cost[plan] <= WORTH_FIXED * costs.exact), key=cost.__getitem__)
 
 
 def _widths(top_k: int) -> list[int]:
@@ -188,16 +191,6 @@ def _widths(top_k: int) -> list[int]:
     while widths[-1] < top_k:
         widths.append(min(top_k, widths[-1] + max(1, widths[-1] // 4)))
     return widths
-
-
-def _cost(width: int, steps: int) -> float:
-    """In products of many columns."""
-    return (2 * steps - 1) * width * _narrow(width)
-
-
-def _narrow(width: int) -> float:
-    """What a product among `width` columns counts for: they are taken to last as one more among many."""
-    return (width + 1) / width
 
 
 def _operators(generator: Generator, rows: slice, memory: str | int) -> tuple[Tensor, Tensor]:
