@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from polarity_sampling.precision import fp32_kinds
 
 from benchmarks.kernels.device import file_stem, name_of
 
@@ -39,7 +40,8 @@ def prepare(parser: argparse.ArgumentParser, device: str, clock: str) -> None:
 
 def _float32_products() -> None:
     """cuDNN's convolutions round to TF32 unless told not to, and only peers would lose digits by that."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    for kind in fp32_kinds():
+        kind.fp32_precision = "ieee"
 
 
 def clock_of(device: str, clock: str) -> Clock:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from polarity_sampling.precision import fp32_kinds
 
 import polarity_ext
 from benchmarks.kernels.timing import once
@@ -58,13 +59,14 @@ def tf32(device: str, allowed: bool) -> Iterator[None]:
     if device != "cuda":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    before = [kind.fp32_precision for kind in fp32_kinds()]
+    for kind in fp32_kinds():
+        kind.fp32_precision = "tf32" if allowed else "ieee"
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for kind, precision in zip(fp32_kinds(), before, strict=True):
+            kind.fp32_precision = precision
 
 
 def release(device: str) -> None:

@@ -5,8 +5,13 @@ import time
 
 import pytest
 import torch
+from polarity_sampling.precision import fp32_kinds
 
 from benchmarks import devices
+
+
+def switches() -> list[str]:
+    return [kind.fp32_precision for kind in fp32_kinds()]
 
 
 @pytest.fixture
@@ -18,9 +23,9 @@ def parser() -> argparse.ArgumentParser:
 
 def test_the_cpu_is_the_default_and_keeps_torch_as_it_is(parser: argparse.ArgumentParser) -> None:
     arguments = parser.parse_args([])
-    before = torch.backends.cudnn.allow_tf32
+    before = switches()
     devices.prepare(parser, arguments.device, arguments.clock)
-    assert (arguments.device, arguments.clock, torch.backends.cudnn.allow_tf32) == ("cpu", "wall", before)
+    assert (arguments.device, arguments.clock, switches()) == ("cpu", "wall", before)
     assert devices.clock_of("cpu", "cpu") is time.process_time
     assert devices.file_name("speed", "cpu") == "speed.csv"
 
@@ -49,13 +54,13 @@ def test_a_gpu_is_waited_for_and_multiplies_in_float32(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Some (TM) 100")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("device"))
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    before = switches()
     try:
         devices.prepare(parser, "cuda", "wall")
-        assert not torch.backends.cuda.matmul.allow_tf32
-        assert not torch.backends.cudnn.allow_tf32
+        assert switches() == ["ieee"] * 3
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for kind, precision in zip(fp32_kinds(), before, strict=True):
+            kind.fp32_precision = precision
     clock = devices.clock_of("cuda", "wall")
     assert clock() <= clock()
     assert waited == ["device"] * 2

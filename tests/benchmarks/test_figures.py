@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from polarity_sampling.precision import fp32_kinds
 
 from benchmarks.kernels import peers, timing
 from benchmarks.kernels.__main__ import cases
@@ -80,15 +81,15 @@ def test_a_slow_call_is_timed_once_but_not_by_its_first(monkeypatch: pytest.Monk
 
 
 def test_tf32_is_a_row_s_own_and_of_a_gpu_alone() -> None:
-    def now() -> tuple[bool, bool]:
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    def now() -> set[str]:
+        return {kind.fp32_precision for kind in fp32_kinds()}
 
     before = now()
     with tf32("cpu", allowed=False):
         assert now() == before
     for allowed in (False, True):
         with tf32("cuda", allowed):
-            assert now() == (allowed, allowed)
+            assert now() == ({"tf32"} if allowed else {"ieee"})
         assert now() == before
     assert [case.name for op in OPS.values() for case in op.gpu_cases if case.tf32] == [
         "tf32: L=128 B=256 1024 to 1024"

@@ -10,6 +10,7 @@ import polarity_sampling as ps
 import pytest
 import torch
 from polarity_sampling.jacobian import compiled
+from polarity_sampling.jacobian.explain import Explanation, Row
 from torch import Tensor, nn
 
 from tests import oracle
@@ -98,6 +99,25 @@ def test_explain(generator):
     lines = str(explanation).splitlines()
     assert lines[0].split() == ["stage", "ops", "rule", "flops", "bytes"]
     assert len(lines) == 1 + len(explanation.rows)
+
+
+@pytest.mark.parametrize(
+    ("ops", "written"),
+    [
+        ("a", "a"),
+        ("a a", "a x 2"),
+        ("a b c", "a b c"),
+        ("a b a b a", "(a b) x 2 a"),
+        ("c a b a b a b", "c (a b) x 3"),
+        ("a a b a a b", "(a a b) x 2"),
+        ("a a b c d e", "a x 2 b c d e"),
+        ("", ""),
+    ],
+)
+def test_operators_that_repeat_are_written_once(ops, written):
+    row = Row("stage", tuple(ops.split()), "rule", 1.0, 0)
+    line = str(Explanation("captured", None, (row,))).splitlines()[1]
+    assert " ".join(line.split()) == " ".join(f"stage {written} rule 100.0% 0".split())
 
 
 def test_upsampling_goes_into_the_next_convolution():

@@ -42,7 +42,7 @@ class Explanation:
             return f"{self.route} over the whole module: {self.reason}"
         header = ("stage", "ops", "rule", "flops", "bytes")
         lines = [
-            (row.stage, " ".join(row.ops), row.rule, f"{row.flops:.1%}", f"{row.bytes:,}")
+            (row.stage, _written(row.ops), row.rule, f"{row.flops:.1%}", f"{row.bytes:,}")
             for row in self.rows
         ]
         return _table(header, lines)
@@ -62,6 +62,28 @@ def explain(lowered: Lowered) -> tuple[Row, ...]:
         )
         for link in lowered.links
     )
+
+
+def _written(ops: Sequence[str]) -> str:
+    """Their names in order, those that come again and again once."""
+    if not ops:
+        return ""
+    counts = {period: _times(ops, period) for period in range(1, len(ops) // 2 + 1)}
+    period = max(counts, key=lambda period: period * (counts[period] - 1), default=1)
+    times = counts.get(period, 1)
+    if times == 1:
+        return " ".join([ops[0], *filter(None, [_written(ops[1:])])])
+    names = " ".join(ops[:period])
+    once = f"({names}) x {times}" if period > 1 else f"{names} x {times}"
+    return " ".join([once, *filter(None, [_written(ops[period * times :])])])
+
+
+def _times(ops: Sequence[str], period: int) -> int:
+    """How often the first ``period`` of them come one after the other."""
+    times = 1
+    while ops[times * period : (times + 1) * period] == ops[:period]:
+        times += 1
+    return times
 
 
 def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
