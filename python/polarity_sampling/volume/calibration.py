@@ -17,6 +17,7 @@ from polarity_sampling.jacobian.operator import JacobianOperator, jacobian
 from polarity_sampling.jacobian.precision import Primal
 from polarity_sampling.laws import Law
 from polarity_sampling.memory import parse_memory
+from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.latents import input_basis, spans_all
 from polarity_sampling.volume.singular_values import EPS32, EPS64
 from polarity_sampling.volume.spectrum import gram_spectrum
@@ -44,6 +45,11 @@ SAFETY = 2.0
 UNCHECKED = 1024.0
 # Latents calibrated together.
 _BATCH = 16
+# Directions n up to which n products and a matrix [n, n] of several latents are nothing to speak of. Beyond,
+# where latents are images of noise, what is settled once for a generator is settled by a few products.
+MOST_DIRECTIONS = 1024
+# Of the block Krylov space that finds the largest singular value there.
+_LARGEST_STEPS = 4
 # Part of the usual multiplications that others may take instead of them.
 WORTH_SPARING = 0.8
 # Multiplications at a latent that do not count beside the calls that a check is made of.
@@ -185,10 +191,7 @@ def _measure(
     if primal == "auto":
         primal = "float64" if dtype != torch.float64 and _settles(single, z, label, memory) else "working"
     operator = jacobian(single, z, label, memory=memory, primal=primal)
-    identity = torch.eye(generator.latent_dim, dtype=torch.float32, device=generator.device)
-    both = operator @ torch.cat([identity, probes], 1)
-    columns, working = both[:, :, :-ROUNDING_PROBES], both[:, :, -ROUNDING_PROBES:]
-    largest = gram_spectrum(columns, 0.0).singular_values[:, 0]
+    largest, working = _largest(operator, probes)
     # Medians leave out latents next to a kink, whose own probes will show it. At least as many roundings as
     # a short chain of operations makes, because a small network can be lucky on eight latents.
     spectral, frobenius = (
@@ -199,6 +202,21 @@ def _measure(
     eta = SAFETY * spectral
     route = "checked" if dtype == torch.float64 else _gram_route(operator, input_basis(single, z), memory)
     return Rounding(eta * scale, frobenius * scale, eta * EPS64 / EPS32, True, primal, route)
+
+
+def _largest(operator: JacobianOperator, probes: Tensor) -> tuple[Tensor, Tensor]:
+    """sigma_1 [B], or with many directions a lower bound close to it; and products [B, D, p] with the probes.
+
+    Rounding in units of a lower bound is larger, if anything.
+    """
+    dim = operator.shape[2]
+    if dim > MOST_DIRECTIONS:
+        krylov = fixed_krylov(operator, probes, _LARGEST_STEPS)
+        return krylov.eigenvalues[:, 0].sqrt(), operator @ probes
+    identity = torch.eye(dim, dtype=torch.float32, device=operator.device)
+    both = operator @ torch.cat([identity, probes], 1)
+    columns, working = both[:, :, :dim], both[:, :, dim:]
+    return gram_spectrum(columns, 0.0).singular_values[:, 0], working
 
 
 def _gram_route(operator: JacobianOperator, basis: Tensor, memory: str | int) -> GramRoute:

@@ -1,8 +1,9 @@
 """Which route a generator's latents take: settled once, on latents of its own, by trying them out.
 
 The routes see a Jacobian only through A = J^T J. So they are tried on factors of the Gram matrices of some
-calibration latents, K x K each, which costs no network pass beyond those matrices. What a latent gets
-therefore depends on the generator, top_k and the tolerance, never on the other latents of its batch.
+calibration latents, K x K each, which costs no network pass beyond those matrices; with too many directions
+for that, on the Jacobians of fewer latents. What a latent gets therefore depends on the generator, top_k and
+the tolerance, never on the other latents of its batch.
 """
 
 import weakref
@@ -17,6 +18,7 @@ from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.calibration import (
     CHECK_PROBES,
+    MOST_DIRECTIONS,
     SAFETY,
     Key,
     calibration_grams,
@@ -27,7 +29,14 @@ from polarity_sampling.volume.calibration import (
 from polarity_sampling.volume.cost import Costs
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.krylov import BLOCK, block_krylov
-from polarity_sampling.volume.latents import directions, in_coordinates, input_basis, spans_all
+from polarity_sampling.volume.latents import (
+    Jacobians,
+    directions,
+    in_coordinates,
+    input_basis,
+    restricted,
+    spans_all,
+)
 from polarity_sampling.volume.range_finder import leading_directions
 from polarity_sampling.volume.singular_values import Status
 from polarity_sampling.volume.svd import worth_iterating
@@ -36,6 +45,8 @@ TolMode = Literal["absolute", "relative"]
 
 # Latents on which adaptive routes are tried; half give the shared directions, half are tried on.
 ADAPTIVE_LATENTS = 16
+# Those on whose Jacobians they are tried where there are too many directions for Gram matrices.
+FEW_LATENTS = 4
 # Narrow blocks take fewer products, wide ones find larger clusters and make better use of a machine.
 TRIED_BLOCKS = (2, 4, 8)
 # Part of tol for what a route leaves out; the rest is for rounding.
@@ -111,6 +122,8 @@ def shared_directions(generator: Generator, count: int, memory: str | int) -> Te
 def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
     """Adaptive Krylov from a random or a shared start, or exact: whichever cost least."""
     size = directions(generator)
+    if size > MOST_DIRECTIONS:
+        return _by_products(generator, top_k, tol, memory)
     trial = slice(ADAPTIVE_LATENTS // 2, ADAPTIVE_LATENTS)
     factors, basis = _operators(generator, trial, memory)
     # In the generator's precision, so that its rounding is in the trial as well.
@@ -129,6 +142,26 @@ def _absolute(generator: Generator, top_k: int, tol: float, memory: str | int) -
     return best
 
 
+def _by_products(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
+    """The same with random starts alone, by the Jacobians themselves."""
+    size = directions(generator)
+    costs = Costs(generator, size, memory)
+    best, least = EXACT, _worth_iterating(generator, size, memory)
+    z, label = calibration_latents(generator, FEW_LATENTS, 0)
+    latents = Jacobians.at(generator, z, label, memory)
+    operator = restricted(latents, input_basis(generator, z))
+    for block in reversed(TRIED_BLOCKS):  # wide ones say sooner that there is nothing to gain
+        most = int(least / costs.narrow(block, size))
+        found = block_krylov(operator, top_k, tol=ITERATED * tol, max_products=most, block=block)
+        if bool((found.status == Status.SLOW_SPECTRUM).any()):
+            continue
+        best, least = (
+            Plan("krylov", None, block),
+            costs.narrow(block, size) * float(found.products.double().mean()),
+        )
+    return best
+
+
 def _worth_iterating(generator: Generator, size: int, memory: str | int) -> float:
     """So many products an adaptive iteration may take and be cheaper than `size` of the exact route."""
     if generator.device.type == "cpu":
@@ -139,8 +172,13 @@ def _worth_iterating(generator: Generator, size: int, memory: str | int) -> floa
 
 
 def _relative(generator: Generator, top_k: int, tol: float, memory: str | int) -> Plan:
-    """The fewest products whose error is the same on all scored latents, to within tol."""
+    """The cheapest whose error is the same on all scored latents, to within tol.
+
+    With too many directions for their Gram matrices that is the absolute plan, whose bound holds as well.
+    """
     size = directions(generator)
+    if size > MOST_DIRECTIONS:
+        return _absolute(generator, top_k, tol, memory) if worth_iterating(size, top_k) else EXACT
     grams = calibration_grams(generator, BASIS_LATENTS + SCORED_LATENTS, memory)
     shared = leading_directions(grams[:BASIS_LATENTS].mean(0), size)
     factors, basis = _operators(generator, slice(BASIS_LATENTS, BASIS_LATENTS + SCORED_LATENTS), memory)

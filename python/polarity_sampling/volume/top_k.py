@@ -45,6 +45,7 @@ def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") 
     whose singular values on shared directions, which are lower bounds, already lie above the floor.
 
     Raises:
+        ValueError: there are so many directions that Gram matrices of all do not fit the memory.
         GeneratorError: no k qualifies: the generator ignores z, or is constant on most of its latents.
     """
     key = key_of(generator, memory, seed)
@@ -57,6 +58,13 @@ def auto_top_k(generator: Generator, seed: int = 0, memory: str | int = "1GiB") 
 
 def _find(generator: Generator, seed: int, memory: str | int) -> int:
     size = directions(generator)
+    budget, matrices = parse_memory(memory), 2 * FIRST * 8 * generator.latent_dim**2
+    if matrices > budget:
+        raise ValueError(
+            f"top_k='auto' looks at all {size} singular values of {FIRST} latents, whose Gram matrices take "
+            f"{matrices / 2**30:.1f} GiB of the {budget / 2**30:.1f} that memory allows; with so many "
+            "directions expected a number, such as top_k=10, or a larger memory="
+        )
     rounding = rounding_of(generator, generator.dtype, memory)
     floor = noise_floor(rounding.eta, size, generator.dtype)
     grams = calibration_grams(generator, FIRST, memory, seed)

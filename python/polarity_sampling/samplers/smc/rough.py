@@ -14,7 +14,7 @@ from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import jacobian
 from polarity_sampling.memory import parse_memory
 from polarity_sampling.volume import dense
-from polarity_sampling.volume.calibration import calibration_grams
+from polarity_sampling.volume.calibration import MOST_DIRECTIONS, calibration_grams
 from polarity_sampling.volume.fixed_krylov import fixed_krylov
 from polarity_sampling.volume.latents import Jacobians, directions, in_coordinates, input_basis, restricted
 from polarity_sampling.volume.log_volume import batch_size
@@ -42,10 +42,11 @@ class RoughLogVolume:
     def of(
         cls, generator: Generator, top_k: int | None, rho: float, memory: str | int
     ) -> RoughLogVolume | None:
-        """The fewest directions that are good enough on some calibration latents; None if they are many."""
+        """The fewest directions that are good enough on some calibration latents; None if they are many, or
+        there are too many to choose from."""
         size = directions(generator)
         top_k = size if top_k is None else top_k
-        if top_k > WORTH * size:
+        if top_k > WORTH * size or size > MOST_DIRECTIONS:
             return None
         grams = calibration_grams(generator, ADAPTIVE_LATENTS, memory)[ADAPTIVE_LATENTS // 2 :]
         shared = shared_directions(generator, size, memory)
