@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from polarity_sampling.volume import norm_bound
 from polarity_sampling.volume.norm_bound import deflated_norm
 
 from tests.volume.planted import SPECTRA, planted
@@ -44,3 +45,18 @@ def test_nothing_left_out(seed):
     norm, products = deflated_norm(matrix, basis, seed=0, offset=0, max_steps=3, decided=never)
     assert norm.tolist() == [0.0, 0.0]
     assert products.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 12])
+def test_few_steps_of_newton_come_from_above(size, seed, monkeypatch):
+    gen = torch.Generator().manual_seed(seed)
+    diagonal, beside = 10.0 ** (-8 * torch.rand(2, 200, size, generator=gen, dtype=torch.float64))
+    target = 30 * torch.rand(200, generator=gen, dtype=torch.float64)
+    monkeypatch.setattr(norm_bound, "_NEWTON_STEPS", 100)
+    _, truth = norm_bound._norm_between(diagonal, beside, target)
+    for steps in range(6):
+        monkeypatch.setattr(norm_bound, "_NEWTON_STEPS", steps)
+        least, most = norm_bound._norm_between(diagonal, beside, target)
+        assert (most >= truth * (1 - 1e-14)).all()
+        assert (most >= least).all()
+    assert (most <= truth * 1.001).all()

@@ -1,8 +1,11 @@
 """Two-sided bounds from Ritz values: they hold for any subspace, and are tight where it is good."""
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from polarity_sampling.volume import ritz as ritz_module
+from polarity_sampling.volume.krylov import new_directions
 from polarity_sampling.volume.ritz import Subspace
 
 from tests.volume.planted import SPECTRA, planted
@@ -96,3 +99,77 @@ def test_an_invariant_subspace_is_exact(seed):
     norm = torch.linalg.svdvals(matrix)[:, 6].square()
     torch.testing.assert_close(ritz.lower(6), truth, rtol=1e-12, atol=0)
     torch.testing.assert_close(ritz.upper(6, norm), truth, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("tangents", [0, 1, 5])
+@pytest.mark.parametrize("looser", [1.0, 3.0])
+def test_an_upper_end_is_one_after_any_number_of_tangents(tangents, looser, seed, monkeypatch):
+    """It meets the condition itself; five tangents make it nearly as small as it can be."""
+    for spectrum in SPECTRA:
+        _, space, norm = problem(spectrum, 1e3, 40, 24, 1, seed)
+        ritz = space.ritz()
+        monkeypatch.setattr(ritz_module, "_TANGENTS", 50)
+        least = ritz.upper(15, looser * norm)
+        monkeypatch.setattr(ritz_module, "_TANGENTS", tangents)
+        upper = ritz.upper(15, looser * norm)
+        squares = ritz.moments.diagonal(dim1=1, dim2=2)
+        for i in range(15):
+            u = upper[:, i] + 1e-13 * ritz.values[:, 0]
+            assert ((squares[:, i:] / (u[:, None] - ritz.values[:, i:])).sum(1) <= u - looser * norm).all()
+        if tangents == 5:
+            assert (upper <= 1.001 * least).all()
+
+
+def test_nothing_left_gives_the_ritz_values():
+    """No residual, no norm: zero over zero nowhere."""
+    space = Subspace.of(
+        torch.diag(torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64))[None], torch.eye(3)[None]
+    )
+    ritz = space.ritz()
+    torch.testing.assert_close(ritz.upper(3, torch.zeros(1)), ritz.values)
+    assert ritz.upper(3, torch.full((1,), torch.inf)).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_grown_by_blocks_as_from_all_columns_at_once(dtype, seed):
+    matrix, space, _ = problem("power law", 1e3, 40, 24, 1, seed)
+    matrix, columns = matrix.to(dtype), space.basis.mT
+    whole, grown = Subspace.of(matrix, columns), Subspace.of(matrix, columns[:, :, :13])
+    for width in (3, 8):
+        grown = grown.extended(matrix, columns[:, :, grown.size : grown.size + width])
+    tolerance = 10 * torch.finfo(dtype).eps
+    for name in ("basis", "images", "outside", "overlap", "projected"):
+        torch.testing.assert_close(getattr(grown, name), getattr(whole, name), rtol=0, atol=tolerance)
+    torch.testing.assert_close(grown.noise, whole.noise, rtol=0.3, atol=1e-28)
+    torch.testing.assert_close(grown.ritz().values, whole.ritz().values, rtol=0, atol=tolerance)
+
+
+def test_moments_are_those_of_the_residuals(seed):
+    matrix, space, _ = problem("exponential", 1e4, 40, 24, 1, seed)
+    ritz = space.ritz()
+    vectors = space.vectors(ritz, torch.arange(2))
+    torch.testing.assert_close(vectors.mT @ vectors, torch.eye(24).double().expand(2, 24, 24))
+    residuals = matrix.mT @ (matrix @ vectors) - vectors * ritz.values[:, None]
+    torch.testing.assert_close(ritz.moments, residuals.mT @ residuals, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rank", [0, 3, 8, 11])
+def test_new_directions_where_the_operator_has_few(dtype, rank, seed):
+    """Exhausted or nearly dependent columns, down to rounding, still give a whole block."""
+    gen = torch.Generator().manual_seed(seed)
+    left, right = torch.randn(2, 3, 40, 12, generator=gen, dtype=torch.float64)
+    graded = 10.0 ** -torch.arange(12, dtype=torch.float64) * (torch.arange(12) < rank)
+    matrix = ((left * graded) @ right.mT).to(dtype)
+    space = Subspace.of(matrix, torch.linalg.qr(torch.randn(3, 40, 8, generator=gen, dtype=torch.float64))[0])
+    for round_ in range(1, 5):
+        block = new_directions(space, 8, 8, seed, round_)
+        both = torch.cat([space.basis.mT, block], 2)
+        tolerance = 1e-11 if dtype == torch.float64 else 1e-5  # the basis is rounded
+        error = both.mT @ both - torch.eye(both.shape[2])
+        assert (error[:, :, -8:].abs() <= 1e-11).all()
+        assert (error.abs() <= tolerance).all()
+        space = space.extended(matrix, block)
+    assert space.size == 40
+    truth = torch.linalg.svdvals(matrix.double()).square()
+    torch.testing.assert_close(space.ritz().values, truth, rtol=0, atol=1e-5 * float(truth.max()) + 1e-12)

@@ -111,6 +111,20 @@ def test_slow_spectra_fall_back_to_exact_and_say_what_it_cost(seed):
     assert excess(slow, sigma) < 1e-14
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("width", [1, 3, 8, 13, 30])
+@pytest.mark.parametrize("spectrum", ["power law", "stepped", "rank-deficient"])
+def test_krylov_from_few_and_from_many_directions(spectrum, width, dtype, seed):
+    matrix = planted(SPECTRA[spectrum](64, 1e3), 2, 70, seed).to(dtype)
+    gen = torch.Generator().manual_seed(seed)
+    start = torch.linalg.qr(torch.randn(64, width, generator=gen, dtype=torch.float64))[0]
+    found = svd(matrix, 12, method="krylov", start=start, tol=1e-3, seed=seed)
+    truth = torch.linalg.svdvals(matrix.double())[:, :12]
+    slack = 4 * torch.finfo(dtype).eps * truth[:, :1]
+    assert (found.lower <= truth + slack).all()
+    assert (found.upper >= truth - slack).all()
+
+
 def test_a_rank_below_k_ends_early(seed):
     sigma = torch.cat([torch.logspace(0, -2, 10), torch.zeros(246)]).double()
     found = svd(planted(sigma, 3, 260, seed), 20, method="krylov", floor=1e-6, seed=seed)

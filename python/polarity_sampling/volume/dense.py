@@ -8,6 +8,7 @@ from polarity_sampling.volume.singular_values import EPS64
 
 _SMALL = 128  # columns, as far as the compiled Jacobi rotations go
 _LARGEST = {"cpu": 128, "cuda": 1024}  # as far as the compiled eigensolver goes
+_CHOLESKY = 512  # rows, as far as the compiled Cholesky factorisation goes
 
 
 def eigenvalues(matrices: Tensor) -> Tensor:
@@ -70,11 +71,21 @@ def orthonormal_columns(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 def cholesky(matrices: Tensor) -> Tensor:
     """Lower-triangular L [B, n, n] with L L^T = the matrices, which are positive definite."""
-    factor: Tensor = torch.linalg.cholesky(matrices)
+    factor: Tensor
+    if matrices.shape[-1] <= _CHOLESKY:
+        factor = polarity_ext.cholesky(matrices)[0]
+    else:
+        factor = torch.linalg.cholesky(matrices)
     return factor
 
 
 def solve_lower(lower: Tensor, right: Tensor) -> Tensor:
     """L^-1 right."""
     solution: Tensor = torch.linalg.solve_triangular(lower, right, upper=False)
+    return solution
+
+
+def solve_gram(lower: Tensor, right: Tensor) -> Tensor:
+    """(L L^T)^-1 right."""
+    solution: Tensor = torch.linalg.solve_triangular(lower.mT, solve_lower(lower, right), upper=True)
     return solution

@@ -38,8 +38,9 @@ class FixedKrylov:
             images: [B, D, p], J times the probes.
             top_k: k.
         """
-        inside = self.images @ (self.basis.mT @ probes.double()).to(self.images.dtype)
-        energy = (images - inside).double().square().sum(1).mean(1)
+        along = probes.double().mT @ self.basis  # transposed, as inside: few rows take less than few columns
+        inside = along.to(self.images.dtype) @ self.images.mT
+        energy = (images.mT - inside).double().square().sum(2).mean(1)
         return energy / self.eigenvalues[:, top_k - 1].clamp(min=torch.finfo(torch.float64).tiny)
 
 
@@ -57,15 +58,17 @@ def fixed_krylov(operator: LinearOperator, start: Tensor, steps: int) -> FixedKr
     width = start.shape[-1]
     first = dense.orthonormal_columns(start.double())[0].to(operator.dtype)
     images = operator @ first  # [K, m] as it is: the same tangents for all latents cost less
-    basis = first.double().expand(batch, dim, width)
+    basis = first.double().mT.expand(batch, width, dim)  # in rows, in which both products below are fast
     for _ in range(1, steps):
         block = (operator.mT @ images[:, :, -width:].contiguous()).double()
         for _ in range(2):  # once more, for what rounding left
-            block = dense.orthonormal_columns(block - basis @ (basis.mT @ block))[0]
+            block = dense.orthonormal_columns(block - ((block.mT @ basis.mT) @ basis).mT)[0]
         rounded = block.to(operator.dtype)
-        basis = torch.cat([basis, rounded.double()], 2)
+        basis = torch.cat([basis, rounded.mT.double()], 1)
         images = torch.cat([images, operator @ rounded], 2)
-    factor = dense.cholesky(basis.mT @ basis)
+    basis = basis.mT
+    same = steps == 1 and start.ndim == 2  # for all
+    factor = dense.cholesky(polarity_ext.gram(basis[:1] if same else basis))
     half = dense.solve_lower(factor, polarity_ext.gram(images))
     eigenvalues = dense.eigenvalues(dense.solve_lower(factor, half.mT)).clamp(min=0.0)
     return FixedKrylov(eigenvalues, basis, images, (2 * steps - 1) * width)

@@ -1,6 +1,6 @@
 """Block Krylov iteration on J^T J in latent space, adaptive and certified for every latent by itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ import polarity_ext
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.norm_bound import FAILURE, deflated_norm
 from polarity_sampling.volume.operator import LinearOperator, rows_of
-from polarity_sampling.volume.ritz import RitzValues, Subspace
+from polarity_sampling.volume.ritz import Subspace
 from polarity_sampling.volume.singular_values import SingularValues, Status, log_error, rounding_of_gram
 
 # Small blocks reach a high degree, which is what convergence comes from; at 8 the products are still one
@@ -56,6 +56,7 @@ def block_krylov(
         rows=torch.arange(batch, device=operator.device),
         operator=operator,
         space=Subspace.of(operator, basis),
+        last=basis.shape[2],
         norm=torch.full((batch,), torch.inf, dtype=torch.float64, device=operator.device),
         products=torch.full((batch,), 2 * basis.shape[2], dtype=torch.int64, device=operator.device),
     )
@@ -65,9 +66,10 @@ def block_krylov(
     status = torch.full((batch,), Status.SLOW_SPECTRUM, dtype=torch.int8, device=operator.device)
     round_ = 0
     while True:
-        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_)
-        done = (error <= tol) | hidden
         width = min(block, dim - work.space.size)
+        last = width == 0 or 2 * (work.space.size + width) > max_products
+        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_, last)
+        done = (error <= tol) | hidden
         late = work.products + 2 * width > max_products
         leaving = (done | late | (width == 0)).nonzero()[:, 0]
         if leaving.numel():
@@ -84,77 +86,79 @@ def block_krylov(
     return SingularValues(lower, lower, upper, "bound", FAILURE, products, status, "krylov")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Unfinished:
     """The latents still in the batch."""
 
     rows: Tensor
     operator: LinearOperator
     space: Subspace
+    last: int  # columns of its last block
     norm: Tensor  # bound on the deflated operator; still holds when the subspace grows
     products: Tensor
+    probed: bool = False  # before the first probe of any latent no norm is finite
 
     def keep(self, index: Tensor) -> "_Unfinished":
-        return _Unfinished(
-            self.rows[index],
-            rows_of(self.operator, index),
-            self.space.rows(index),
-            self.norm[index],
-            self.products[index],
+        return replace(
+            self,
+            rows=self.rows[index],
+            operator=rows_of(self.operator, index),
+            space=self.space.rows(index),
+            norm=self.norm[index],
+            products=self.products[index],
         )
 
     def grown(self, width: int, seed: int, round_: int) -> "_Unfinished":
         """With the next block: J^T J times the last one, orthogonal to all before."""
-        block = new_directions(self.space, self.space.pulled[:, :, -width:], seed, round_)
-        space = self.space.extended(Subspace.of(self.operator, block))
-        return _Unfinished(self.rows, self.operator, space, self.norm, self.products + 2 * width)
+        block = new_directions(self.space, self.last, width, seed, round_)
+        space = self.space.extended(self.operator, block)
+        return replace(self, space=space, last=width, products=self.products + 2 * width)
 
     def certify(
-        self, top_k: int, tol: float, floor: float, seed: int, round_: int
+        self, top_k: int, tol: float, floor: float, seed: int, round_: int, last: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Brackets [b, k], error [b] and whether sigma_k is surely below the floor [b].
 
         Probes for the deflated norm only where the answer could meet tol: where it would if nothing outside
         the subspace were larger than the smallest Ritz value inside, which is known once there are some
-        more of them than k.
+        more of them than k. Without a probe nothing is known from above; then it looks no further unless
+        this is the last round.
         """
         batch = self.rows.numel()
-        if self.space.size < top_k:
-            zeros = self.norm.new_zeros(batch, top_k)
-            return (
-                zeros,
-                zeros + torch.inf,
-                self.norm + torch.inf,
-                torch.zeros_like(self.norm, dtype=torch.bool),
-            )
-        if self.space.size == self.space.basis.shape[1]:
+        low = self.norm.new_zeros(batch, top_k)
+        high, error = torch.full_like(low, torch.inf), torch.full_like(self.norm, torch.inf)
+        hidden = torch.zeros_like(self.rows, dtype=torch.bool)
+        enough = self.space.size >= top_k + BLOCK
+        if self.space.size < top_k or not (enough or last):
+            return low, high, error, hidden
+        if self.space.size == self.space.basis.shape[2]:
             self.norm.zero_()  # nothing is left out
+            self.probed = True
         ritz = self.space.ritz()
         delta = rounding_of_gram(ritz.values[:, 0], self.space.size)
         low = (ritz.lower(top_k) - delta[:, None]).clamp(min=0.0).sqrt()
         below = floor * ritz.values[:, 0].sqrt()
 
-        def judge(index: Tensor, norm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            part = RitzValues(ritz.values[index], ritz.vectors[index], ritz.residuals[index])
-            high = (part.upper(top_k, norm) + delta[index, None]).sqrt()
+        def judge(norm: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            high = (ritz.upper(top_k, norm, index) + delta[index, None]).sqrt()
             return high, log_error(low[index], low[index], high), high[:, -1] <= below[index]
 
         everyone = torch.arange(batch, device=self.norm.device)
-        high, error, hidden = judge(everyone, self.norm)
+        if self.probed:
+            high, error, hidden = judge(self.norm, everyone)
         hopeful = torch.minimum(self.norm, ritz.values[:, -1])
-        _, best, sunk = judge(everyone, hopeful)
+        _, best, sunk = judge(hopeful, everyone)
         asking = (((best <= tol) | sunk) & ~((error <= tol) | hidden)).nonzero()[:, 0]
-        if asking.numel() and self.space.size >= top_k + BLOCK:
+        if asking.numel() and enough:
 
             def decided(index: Tensor, at_least: Tensor, at_most: Tensor) -> Tensor:
-                index = asking[index]
-                _, error, hidden = judge(index, at_most)
-                _, best, sunk = judge(index, at_least)
-                return (error <= tol) | hidden | ~((best <= tol) | sunk)
+                _, error, hidden = judge(torch.cat([at_most, at_least]), asking[index].repeat(2))
+                clear = ((error <= tol) | hidden).chunk(2)
+                return clear[0] | ~clear[1]
 
             norm, spent = deflated_norm(
                 rows_of(self.operator, asking),
-                ritz.vectors[asking],
+                self.space.vectors(ritz, asking),
                 seed=seed,
                 offset=(1 << 32) + round_,
                 max_steps=PROBE_STEPS,
@@ -162,7 +166,8 @@ class _Unfinished:
             )
             self.norm[asking] = torch.minimum(self.norm[asking], norm)
             self.products[asking] += spent
-            high, error, hidden = judge(everyone, self.norm)
+            self.probed = True
+            high, error, hidden = judge(self.norm, everyone)
         return low, high, error, hidden
 
 
@@ -171,19 +176,20 @@ def random_block(dim: int, width: int, seed: int, number: int, device: torch.dev
     return polarity_ext.gaussian(seed, number * dim * width, (dim, width), device=device).double()
 
 
-def new_directions(space: Subspace, candidates: Tensor, seed: int, round_: int) -> Tensor:
-    """[B, K, width]: an orthonormal basis of the candidates without their part in the subspace.
+def new_directions(space: Subspace, last: int, width: int, seed: int, round_: int) -> Tensor:
+    """[B, K, width]: an orthonormal basis of what J^T J makes of the `last` directions, outside the subspace.
 
-    Where that part is all there is (an invariant subspace) random directions take the place.
+    Where all of that is inside (an invariant subspace), or there are fewer than width, random directions take
+    the place.
     """
-    width = candidates.shape[2]
+    # Of directions before the last nothing new is outside: only rounding, which may well be inside.
+    candidates = space.outside[:, -min(last, width) :].mT
+    candidates = torch.nn.functional.pad(candidates, (0, width - candidates.shape[2]))
     spare = random_block(candidates.shape[1], width, seed, round_, candidates.device)
-    basis = space.basis
-    block = candidates - basis @ (basis.mT @ candidates)
-    block, factor = dense.orthonormal_columns(block)
-    scale = candidates.norm(dim=1).amax(1)
+    inside = space.projected[:, :, -min(last, width) :]
+    scale = (candidates.square().sum(1).amax(1) + inside.square().sum(1).amax(1)).sqrt()
+    block, factor = dense.orthonormal_columns(candidates)
     exhausted = factor.diagonal(dim1=1, dim2=2).abs() <= _EXHAUSTED * scale[:, None]
     block = torch.where(exhausted[:, None, :], spare, block)
-    for _ in range(2):  # once more, for what rounding left of the subspace
-        block = dense.orthonormal_columns(block - basis @ (basis.mT @ block))[0]
-    return block
+    # Once more, for what rounding left of the subspace:
+    return dense.orthonormal_columns(space.without(block.mT.contiguous()).mT)[0]

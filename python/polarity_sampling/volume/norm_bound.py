@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 import polarity_ext
+from polarity_sampling.volume import dense
 from polarity_sampling.volume.operator import LinearOperator, rows_of
 
 # Probability that a bound is not one. Its price is logarithmic: 1e-3 saves about a third of the steps.
 FAILURE = 1e-6
 _SMALLEST_COMPONENT = FAILURE * math.sqrt(math.pi / 2.0)
-_BISECTIONS = 60
+_NEWTON_STEPS = 5  # an upper bound after any number of them
 _ROUNDING = 1e-13  # of the steps themselves, which reach the norm to all digits where it is separated
 
 
@@ -51,45 +52,44 @@ def deflated_norm(
     products = torch.zeros(batch, dtype=torch.int64, device=operator.device)
     if basis.shape[2] == dim:
         return bounds, products  # nothing is left out
+    steps = min(max_steps, dim - basis.shape[2])
+    # The basis and the Lanczos vectors, zeros until there are any. A vector times either copy reads in order.
+    across = torch.nn.functional.pad(basis.mT, (0, 0, 0, steps))
+    columns = across.mT.contiguous()
     probe = polarity_ext.gaussian(seed, offset * dim, (dim,), device=operator.device).double()
-    start = _project(probe.expand(batch, dim), basis)
-    length = start.norm(dim=1)
-    lanczos = (start / length[:, None])[:, :, None]
+    remainder = _project(probe.expand(batch, 1, dim), columns, across)
+    norm = length = remainder.norm(dim=(1, 2))
     length = length.log() - math.log(_SMALLEST_COMPONENT)
     diagonal = torch.zeros(batch, 0, dtype=torch.float64, device=operator.device)
     beside = torch.zeros(batch, 0, dtype=torch.float64, device=operator.device)
-    steps = min(max_steps, dim - basis.shape[2])
     for step in range(1, steps + 1):
-        last = lanczos[:, :, -1]
-        image = operator @ last[:, :, None].to(operator.dtype)
-        pulled = (operator.mT @ image)[:, :, 0].double()
+        vector = remainder[:, 0] / norm.clamp(min=1e-300)[:, None]
+        columns[:, :, step - steps - 1] = across[:, step - steps - 1] = vector
+        image = operator @ vector[:, :, None].to(operator.dtype)
+        pulled = (operator.mT @ image).mT.double()
         products[rows] += 2
         diagonal = torch.cat([diagonal, image.double().square().sum((1, 2))[:, None]], 1)
-        remainder = _project(_project(pulled, basis), lanczos)
-        remainder = _project(_project(remainder, basis), lanczos)
-        norm = remainder.norm(dim=1)
+        remainder = pulled
+        for _ in range(2):  # once more, for what rounding left: all of it where nothing else remains
+            remainder = _project(remainder, columns, across)
+        norm = remainder.norm(dim=(1, 2))
         beside = torch.cat([beside, norm[:, None]], 1)
         at_least, at_most = _norm_between(diagonal, beside, length)
         bounds[rows] = torch.where(bounds[rows] > 0, torch.minimum(bounds[rows], at_most), at_most)
         undecided = ~decided(rows, at_least, bounds[rows])
         if step == steps or not undecided.any():
             break
-        lanczos = torch.cat([lanczos, (remainder / norm.clamp(min=1e-300)[:, None])[:, :, None]], 2)
         if not undecided.all():
             index = undecided.nonzero()[:, 0]
-            operator, rows, basis, lanczos = (
-                rows_of(operator, index),
-                rows[index],
-                basis[index],
-                lanczos[index],
-            )
+            operator, rows = rows_of(operator, index), rows[index]
+            columns, across, remainder, norm = columns[index], across[index], remainder[index], norm[index]
             diagonal, beside, length = diagonal[index], beside[index], length[index]
     return bounds, products
 
 
-def _project(vectors: Tensor, basis: Tensor) -> Tensor:
-    """Vectors [B, K] without their components along the orthonormal basis [B, K, l]."""
-    return vectors - (basis @ (basis.mT @ vectors[:, :, None]))[:, :, 0]
+def _project(vectors: Tensor, columns: Tensor, across: Tensor) -> Tensor:
+    """Vectors [B, 1, K] without their components along orthonormal columns [B, K, l], also as [B, l, K]."""
+    return vectors - (vectors @ columns) @ across
 
 
 def _norm_between(diagonal: Tensor, beside: Tensor, log_target: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,16 +103,15 @@ def _norm_between(diagonal: Tensor, beside: Tensor, log_target: Tensor) -> tuple
     if size > 1:
         inner = torch.diag_embed(beside[:, :-1], offset=1)
         tridiagonal = tridiagonal + inner + inner.mT
-    zeros = torch.linalg.eigvalsh(tridiagonal).clamp(min=0.0)
-    largest = zeros[:, -1]
-    target = log_target + beside.clamp(min=1e-300).log().sum(1)
-    # Every factor is at least t - largest, so that this is far enough:
-    high = torch.exp(target / size)
-    low = high * 1e-18
+    zeros = dense.eigenvalues(tridiagonal).clamp(min=0.0)
+    largest = zeros[:, 0]
     gaps = largest[:, None] - zeros
-    for _ in range(_BISECTIONS):
-        x = torch.sqrt(low * high)
-        beyond = torch.log(gaps + x[:, None]).sum(1) >= target
-        high = torch.where(beyond, x, high)
-        low = torch.where(beyond, low, x)
-    return largest, (largest + high) * (1.0 + _ROUNDING)
+    target = log_target + beside.clamp(min=1e-300).log().sum(1)
+    # With t = largest + exp(s) that is convex in s: Newton's method comes from above and stays there. Every
+    # factor is at least t - largest, so that this is far enough:
+    s = target / size
+    for _ in range(_NEWTON_STEPS):
+        distances = gaps + s.exp()[:, None]
+        excess = (distances.log().sum(1) - target).clamp(min=0.0)
+        s = s - excess / (s.exp()[:, None] / distances).sum(1)
+    return largest, (largest + s.exp()) * (1.0 + _ROUNDING)

@@ -53,10 +53,11 @@ def range_finder(
     for _ in range(power_steps):
         pulled = operator.mT @ (operator @ basis.to(operator.dtype))
         basis = dense.orthonormal_columns(pulled.double())[0]
-    ritz = Subspace.of(operator, basis).ritz()
+    space = Subspace.of(operator, basis)
+    ritz = space.ritz()
     norm, spent = deflated_norm(
         operator,
-        ritz.vectors,
+        space.vectors(ritz, torch.arange(batch, device=operator.device)),
         seed=seed,
         offset=1 << 32,
         max_steps=PROBE_STEPS,
@@ -82,7 +83,7 @@ def shared_basis(operator: LinearOperator, top_k: int, basis: Tensor) -> Singula
         basis: orthonormal directions [K, l], for instance of `leading_directions`.
     """
     rounded = basis.to(operator.dtype)
-    factor = dense.cholesky(rounded.double().mT @ rounded.double())
+    factor = dense.cholesky((rounded.double().mT @ rounded.double())[None])
     half = dense.solve_lower(factor, polarity_ext.gram(operator @ rounded))
     eigenvalues = dense.eigenvalues(dense.solve_lower(factor, half.mT))[:, :top_k]
     delta = rounding_of_gram(eigenvalues[:, 0], basis.shape[1])

@@ -9,8 +9,8 @@ v_j) A is, in that basis and its complement,
 Lower ends. The Ritz values of A in the space A^(1/2) span(v) are those of Theta + Theta^(-1/2) R^T R
 Theta^(-1/2), and never above the eigenvalues (Courant-Fischer). They use the products J^T (J v) that the
 residuals need anyway and take up most of what the Ritz values miss. Divided by a small theta, the rounding of
-those products would pass for an eigenvalue. Exact residuals are orthogonal to all v, so what they have along
-v tells how large it is, and a residual counts as far as it and its theta are above that.
+those products would pass for an eigenvalue. How far v_i^T J^T (J v_j) and (J v_i)^T J v_j differ tells how
+large it is, and a residual counts as far as it and its theta are above that.
 
 Upper ends. lambda_i is at most the largest eigenvalue of A without v_1 .. v_(i-1) (Courant-Fischer again).
 By the Schur complement that is below u as soon as
@@ -24,7 +24,7 @@ chapter 11.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -33,8 +33,8 @@ import polarity_ext
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.operator import LinearOperator
 
-# A bisection on a logarithmic scale: each step halves the ratio of upper to lower bound's logarithm.
-_BISECTIONS = 40
+# Of the curve that decides an upper end; after any number of them it is one.
+_TANGENTS = 5
 # Ritz values this far below the largest are rounding: their residuals are not divided by them.
 _NEGLIGIBLE = 1e-14
 # Rounding is not the same for every residual.
@@ -43,44 +43,84 @@ _SAFETY = 3.0
 
 @dataclass(frozen=True)
 class Subspace:
-    """A basis of latent directions with what the operator and its adjoint make of them."""
+    """Latent directions q in rows, with what the operator and its adjoint make of them; grows by blocks.
 
-    basis: Tensor  # Q [B, K, l] float64, orthonormal up to the rounding of the operator's precision
-    images: Tensor  # J Q [B, D, l]
-    pulled: Tensor  # J^T J Q [B, K, l] float64
+    J^T J Q is kept as what it has outside the subspace, beside inner products: residuals of all Ritz vectors
+    are combinations of that, so that their lengths take no arithmetic in K numbers.
+    """
+
+    basis: Tensor  # Q^T [B, l, K] float64, orthonormal up to the rounding of the operator's precision
+    images: Tensor  # (J Q)^T [B, l, D]
+    outside: Tensor  # (J^T J Q)^T without its part in the subspace, [B, l, K] float64
+    overlap: Tensor  # Q^T Q [B, l, l]
+    factor: Tensor  # its lower Cholesky factor
+    projected: Tensor  # (J Q)^T J Q [B, l, l]
+    noise: Tensor  # [B]: sum of squares of Q^T (J^T J Q) - (J Q)^T J Q, which is all rounding
 
     @staticmethod
     def of(operator: LinearOperator, basis: Tensor) -> "Subspace":
         """Two products for each column of the orthonormal basis [B, K, l]."""
-        rounded = basis.to(operator.dtype)
-        images = operator @ rounded
-        pulled = operator.mT @ images
-        # What was multiplied is the rounded basis; everything that follows is about that one.
-        return Subspace(rounded.double(), images, pulled.double())
+        batch, dim_out, dim = operator.shape
+        nothing = torch.empty(batch, 0, dim, dtype=torch.float64, device=operator.device)
+        images = torch.empty(batch, 0, dim_out, dtype=operator.dtype, device=operator.device)
+        square = nothing[:, :, :0]
+        noise = torch.zeros(batch, dtype=torch.float64, device=operator.device)
+        return Subspace(nothing, images, nothing, square, square, square, noise).extended(operator, basis)
 
     @property
     def size(self) -> int:
-        return self.basis.shape[2]
+        return self.basis.shape[1]
 
-    def extended(self, other: "Subspace") -> "Subspace":
-        return Subspace(
-            torch.cat([self.basis, other.basis], 2),
-            torch.cat([self.images, other.images], 2),
-            torch.cat([self.pulled, other.pulled], 2),
-        )
+    def extended(self, operator: LinearOperator, block: Tensor) -> "Subspace":
+        """With the orthonormal columns of [B, K, m], orthogonal to all before; 2 m products."""
+        rounded = block.to(operator.dtype)
+        image = operator @ rounded
+        pulled = (operator.mT @ image).mT.double().contiguous()
+        # What was multiplied is the rounded block; everything that follows is about that one.
+        new = rounded.mT.double().contiguous()
+        width = new.shape[1]
+        basis = torch.cat([self.basis, new], 1)
+        images = torch.cat([self.images, image.mT], 1)
+        inner, along = (torch.cat([new, pulled], 1) @ basis.mT).split(width, 1)
+        overlap = _bordered(self.overlap, inner)
+        projected = _bordered(self.projected, image.mT.double().contiguous() @ images.double().mT)
+        factor = dense.cholesky(overlap)
+        outside = torch.baddbmm(pulled, dense.solve_gram(factor, along.mT).mT, basis, alpha=-1.0)
+        # As far as rounding leaves the new directions not quite orthonormal, too much stays outside: no harm.
+        found = new @ self.outside.mT
+        before = torch.baddbmm(self.outside, found.mT, new, alpha=-1.0)
+        along_before = torch.baddbmm(found, inner[:, :, :-width], self.projected)  # Q^T J^T J Q below `along`
+        expected = projected[:, -width:]
+        noise = (along - expected).square().sum((1, 2))
+        noise = noise + (along_before - expected[:, :, :-width]).square().sum((1, 2)) + self.noise
+        outside = torch.cat([before, outside], 1)
+        return Subspace(basis, images, outside, overlap, factor, projected, noise)
 
     def rows(self, index: Tensor) -> "Subspace":
-        return Subspace(self.basis[index], self.images[index], self.pulled[index])
+        return Subspace(*(getattr(self, field.name)[index] for field in fields(self)))
+
+    def without(self, block: Tensor) -> Tensor:
+        """The rows of [B, m, K] without their part in the subspace."""
+        along = dense.solve_gram(self.factor, (block @ self.basis.mT).mT)
+        return torch.baddbmm(block, along.mT, self.basis, alpha=-1.0)
 
     def ritz(self) -> "RitzValues":
-        lower = dense.cholesky(self.basis.mT @ self.basis)
-        gram = dense.solve_lower(lower, polarity_ext.gram(self.images))
-        values, vectors = dense.eigenvectors(dense.solve_lower(lower, gram.mT))
-        values = values.clamp(min=0.0)
-        combination = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
-        ritz_vectors = self.basis @ combination
-        residuals = self.pulled @ combination - ritz_vectors * values[:, None]
-        return RitzValues(values, ritz_vectors, residuals)
+        half = dense.solve_lower(self.factor, self.projected)
+        values, vectors = dense.eigenvectors(dense.solve_lower(self.factor, half.mT))
+        combination = torch.linalg.solve_triangular(self.factor.mT, vectors, upper=True)
+        moments = combination.mT @ polarity_ext.gram(self.outside.mT) @ combination
+        rounding = self.noise.sqrt() / self.size * math.sqrt(self.basis.shape[2])
+        return RitzValues(values.clamp(min=0.0), combination, moments, rounding)
+
+    def vectors(self, ritz: "RitzValues", rows: Tensor) -> Tensor:
+        """[b, K, l]: the Ritz vectors of those members of the batch, orthonormal."""
+        return (ritz.combination[rows].mT @ self.basis[rows]).mT
+
+
+def _bordered(square: Tensor, rows: Tensor) -> Tensor:
+    """The symmetric matrix [B, l + m, l + m] with these last rows and the square [B, l, l] before them."""
+    size = square.shape[1]
+    return torch.cat([torch.cat([square, rows[:, :, :size].mT], 2), rows], 1)
 
 
 @dataclass(frozen=True)
@@ -88,40 +128,51 @@ class RitzValues:
     """Approximate eigenvalues of J^T J, descending, with their residuals."""
 
     values: Tensor  # theta [B, l]
-    vectors: Tensor  # v [B, K, l], orthonormal
-    residuals: Tensor  # r [B, K, l]
-
-    def rounding(self) -> Tensor:
-        """[B]: the length of a residual's rounding, from its part inside the subspace."""
-        _, dim, size = self.vectors.shape
-        inside = self.vectors.mT @ self.residuals  # size^2 numbers
-        length: Tensor = torch.linalg.matrix_norm(inside) / size * math.sqrt(dim)
-        return length
+    combination: Tensor  # [B, l, l]: the Ritz vectors as combinations of the basis
+    moments: Tensor  # R^T R [B, l, l]
+    rounding: Tensor  # [B]: the length of a residual's rounding, from what products have in the subspace
 
     def lower(self, top_k: int) -> Tensor:
         """[B, k]: lower bounds on the k largest eigenvalues."""
-        values, residuals = self.values[:, :top_k], self.residuals[:, :, :top_k]
+        values, moments = self.values[:, :top_k], self.moments[:, :top_k, :top_k]
+        lengths = moments.diagonal(dim1=1, dim2=2).clamp(min=0.0).sqrt()
         real = values > _NEGLIGIBLE * values[:, :1]
-        known = torch.minimum(residuals.norm(dim=1), values)
-        clear = (known - _SAFETY * self.rounding()[:, None]).clamp(min=0.0)
+        known = torch.minimum(lengths, values)
+        clear = (known - _SAFETY * self.rounding[:, None]).clamp(min=0.0)
         scale = torch.where(real & (clear > 0), clear / known * values.rsqrt(), 0.0)
-        gram = residuals.mT @ residuals
-        return dense.eigenvalues(torch.diag_embed(values) + scale[:, :, None] * gram * scale[:, None, :])
+        return dense.eigenvalues(torch.diag_embed(values) + scale[:, :, None] * moments * scale[:, None, :])
 
-    def upper(self, top_k: int, deflated_norm: Tensor) -> Tensor:
-        """[B, k]: upper bounds on the k largest eigenvalues, given nu [B] >= the norm of H."""
-        values = self.values[:, :top_k]
-        floor = torch.maximum(values, deflated_norm[:, None])  # u is above it, by an unknown x > 0
-        later = torch.ones(top_k, self.values.shape[1], dtype=torch.bool, device=values.device).triu()
-        squares = self.residuals.square().sum(1)
-        terms = torch.where(later, squares[:, None, :], 0.0)  # |r_j|^2, j >= i, in [B, i, j]
-        distance = torch.where(later, floor[:, :, None] - self.values[:, None, :], 1.0)
-        reach = (floor - deflated_norm[:, None]).clamp(min=0.0)
-        high = terms.sum(2).sqrt()  # enough: then every denominator is at least the square root
-        low = torch.minimum(squares[:, :top_k] / (4.0 * (reach + high)), high)
-        for _ in range(_BISECTIONS):
-            x = torch.sqrt(low * high)
-            enough = (terms / (distance + x[:, :, None])).sum(2) <= reach + x
-            high = torch.where(enough, x, high)
-            low = torch.where(enough, low, x)
-        return floor + high
+    def upper(self, top_k: int, deflated_norm: Tensor, rows: Tensor | None = None) -> Tensor:
+        """[B, k]: upper bounds on the k largest eigenvalues, given nu [B] >= the norm of H.
+
+        With u = max(theta_i, nu) + x the condition says that sum |r_j|^2 x / (d_j + x) <= x (reach + x), the
+        left side being concave in x. Its tangent at any x is above it, so that the x where the tangent meets
+        the right side is enough, too, and by Newton's order nearer to the smallest that is.
+
+        Args:
+            top_k: k.
+            deflated_norm: nu.
+            rows: the members of the batch that nu is of; default all.
+        """
+        values, squares = self.values, self.moments.diagonal(dim1=1, dim2=2).clamp(min=0.0)
+        if rows is not None:
+            values, squares = values[rows], squares[rows]
+        floor = torch.maximum(values[:, :top_k], deflated_norm[:, None])
+        reach = floor - deflated_norm[:, None]
+        later = torch.ones(top_k, values.shape[1], dtype=torch.bool, device=values.device).triu()
+        distance = torch.where(later, floor[:, :, None] - values[:, None, :], torch.inf)  # d_j
+        # As if every theta_j were where u begins:
+        x = _positive_root(reach, squares.flip(1).cumsum(1).flip(1)[:, :top_k])
+        for _ in range(_TANGENTS):
+            x = x.clamp(min=torch.finfo(torch.float64).tiny)
+            share = x[:, :, None] / (distance + x[:, :, None])
+            parts = share * squares[:, None, :]
+            left, constant = parts.sum(2), (parts * share).sum(2)
+            x = _positive_root(reach - (left - constant) / x, constant)
+        return floor + x
+
+
+def _positive_root(p: Tensor, q: Tensor) -> Tensor:
+    """The x >= 0 with x^2 + p x = q, for q >= 0."""
+    length = torch.hypot(p, 2.0 * q.sqrt())
+    return torch.where(p > 0, 2.0 * q / (p + length), 0.5 * (length - p))
