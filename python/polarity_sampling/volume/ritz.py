@@ -33,6 +33,8 @@ import polarity_ext
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.operator import LinearOperator
 
+# Images that are held in float64 together.
+_ROWS = 64
 # Of the curve that decides an upper end; after any number of them it is one.
 _TANGENTS = 5
 # Ritz values this far below the largest are rounding: their residuals are not divided by them.
@@ -83,7 +85,10 @@ class Subspace:
         images = torch.cat([self.images, image.mT], 1)
         inner, along = (torch.cat([new, pulled], 1) @ basis.mT).split(width, 1)
         overlap = _bordered(self.overlap, inner)
-        projected = _bordered(self.projected, image.mT.double().contiguous() @ images.double().mT)
+        wide = image.mT.double().contiguous()
+        # A few rows at a time: images in float64 would be the largest tensor of all.
+        parts = [wide @ part.double().mT for part in images.split(_ROWS, 1)]
+        projected = _bordered(self.projected, torch.cat(parts, 2))
         factor = dense.cholesky(overlap)
         outside = torch.baddbmm(pulled, dense.solve_gram(factor, along.mT).mT, basis, alpha=-1.0)
         # As far as rounding leaves the new directions not quite orthonormal, too much stays outside: no harm.
