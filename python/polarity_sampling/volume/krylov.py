@@ -1,5 +1,6 @@
 """Block Krylov iteration on J^T J in latent space, adaptive and certified for every latent by itself."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,8 @@ from polarity_sampling.volume.singular_values import SingularValues, Status, log
 BLOCK = 8
 # Lanczos steps of the bound on what is left out; by then it is within twice the truth.
 PROBE_STEPS = 12
+# A subspace grows by this factor before what it leaves out is bounded anew, which takes up to 24 products.
+WAITING = 1.1
 # A column this much smaller than its block is rounding: another direction takes its place.
 _EXHAUSTED = 1e-10
 
@@ -58,6 +61,7 @@ def block_krylov(
         space=Subspace.of(operator, basis),
         last=basis.shape[2],
         norm=torch.full((batch,), torch.inf, dtype=torch.float64, device=operator.device),
+        wait=torch.zeros(batch, dtype=torch.int64, device=operator.device),
         products=torch.full((batch,), 2 * basis.shape[2], dtype=torch.int64, device=operator.device),
     )
     lower = torch.zeros(batch, top_k, dtype=torch.float64, device=operator.device)
@@ -68,7 +72,8 @@ def block_krylov(
     while True:
         width = min(block, dim - work.space.size)
         last = width == 0 or 2 * (work.space.size + width) > max_products
-        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_, last)
+        ending = work.products + 2 * width > max_products
+        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_, last, ending)
         done = (error <= tol) | hidden
         late = work.products + 2 * width > max_products
         leaving = (done | late | (width == 0)).nonzero()[:, 0]
@@ -95,6 +100,7 @@ class _Unfinished:
     space: Subspace
     last: int  # columns of its last block
     norm: Tensor  # bound on the deflated operator; still holds when the subspace grows
+    wait: Tensor  # a subspace smaller than this is not probed again
     products: Tensor
     probed: bool = False  # before the first probe of any latent no norm is finite
 
@@ -105,6 +111,7 @@ class _Unfinished:
             operator=rows_of(self.operator, index),
             space=self.space.rows(index),
             norm=self.norm[index],
+            wait=self.wait[index],
             products=self.products[index],
         )
 
@@ -115,14 +122,14 @@ class _Unfinished:
         return replace(self, space=space, last=width, products=self.products + 2 * width)
 
     def certify(
-        self, top_k: int, tol: float, floor: float, seed: int, round_: int, last: bool
+        self, top_k: int, tol: float, floor: float, seed: int, round_: int, last: bool, ending: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Brackets [b, k], error [b] and whether sigma_k is surely below the floor [b].
 
         Probes for the deflated norm only where the answer could meet tol: where it would if nothing outside
         the subspace were larger than the smallest Ritz value inside, which is known once there are some
-        more of them than k. Without a probe nothing is known from above; then it looks no further unless
-        this is the last round.
+        more of them than k. Where one says no, the next waits for a larger subspace, or for the end. Without a
+        probe nothing is known from above; then it looks no further unless this is the last round.
         """
         batch = self.rows.numel()
         low = self.norm.new_zeros(batch, top_k)
@@ -148,7 +155,8 @@ class _Unfinished:
             high, error, hidden = judge(self.norm, everyone)
         hopeful = torch.minimum(self.norm, ritz.values[:, -1])
         _, best, sunk = judge(hopeful, everyone)
-        asking = (((best <= tol) | sunk) & ~((error <= tol) | hidden)).nonzero()[:, 0]
+        due = (self.wait <= self.space.size) | ending
+        asking = (due & ((best <= tol) | sunk) & ~((error <= tol) | hidden)).nonzero()[:, 0]
         if asking.numel() and enough:
 
             def decided(index: Tensor, at_least: Tensor, at_most: Tensor) -> Tensor:
@@ -166,6 +174,7 @@ class _Unfinished:
             )
             self.norm[asking] = torch.minimum(self.norm[asking], norm)
             self.products[asking] += spent
+            self.wait[asking] = math.ceil(WAITING * self.space.size)
             self.probed = True
             high, error, hidden = judge(self.norm, everyone)
         return low, high, error, hidden
