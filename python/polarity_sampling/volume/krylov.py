@@ -128,8 +128,8 @@ class _Unfinished:
 
         Probes for the deflated norm only where the answer could meet tol: where it would if nothing outside
         the subspace were larger than the smallest Ritz value inside, which is known once there are some
-        more of them than k. Where one says no, the next waits for a larger subspace, or for the end. Without a
-        probe nothing is known from above; then it looks no further unless this is the last round.
+        more of them than k. Where one says no, the next waits for a larger subspace, or for the end. Without
+        a probe nothing is known from above; then it looks no further unless this is the last round.
         """
         batch = self.rows.numel()
         low = self.norm.new_zeros(batch, top_k)

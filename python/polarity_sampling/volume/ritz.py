@@ -25,11 +25,11 @@ chapter 11.
 
 import math
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-import polarity_ext
 from polarity_sampling.volume import dense
 from polarity_sampling.volume.operator import LinearOperator
 
@@ -48,7 +48,7 @@ class Subspace:
     """Latent directions q in rows, with what the operator and its adjoint make of them; grows by blocks.
 
     J^T J Q is kept as what it has outside the subspace, beside inner products: residuals of all Ritz vectors
-    are combinations of that, so that their lengths take no arithmetic in K numbers.
+    are combinations of that.
     """
 
     basis: Tensor  # Q^T [B, l, K] float64, orthonormal up to the rounding of the operator's precision
@@ -113,9 +113,10 @@ class Subspace:
         half = dense.solve_lower(self.factor, self.projected)
         values, vectors = dense.eigenvectors(dense.solve_lower(self.factor, half.mT))
         combination = torch.linalg.solve_triangular(self.factor.mT, vectors, upper=True)
-        moments = combination.mT @ polarity_ext.gram(self.outside.mT) @ combination
+        # Not by inner products of what is outside, which round far above the square of a small residual.
+        residuals = combination.mT @ self.outside
         rounding = self.noise.sqrt() / self.size * math.sqrt(self.basis.shape[2])
-        return RitzValues(values.clamp(min=0.0), combination, moments, rounding)
+        return RitzValues(values.clamp(min=0.0), combination, residuals, rounding)
 
     def vectors(self, ritz: "RitzValues", rows: Tensor) -> Tensor:
         """[b, K, l]: the Ritz vectors of those members of the batch, orthonormal."""
@@ -134,17 +135,23 @@ class RitzValues:
 
     values: Tensor  # theta [B, l]
     combination: Tensor  # [B, l, l]: the Ritz vectors as combinations of the basis
-    moments: Tensor  # R^T R [B, l, l]
+    residuals: Tensor  # R^T [B, l, K]
     rounding: Tensor  # [B]: the length of a residual's rounding, from what products have in the subspace
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """[B, l]: squared lengths of the residuals."""
+        return self.residuals.square().sum(2)
 
     def lower(self, top_k: int) -> Tensor:
         """[B, k]: lower bounds on the k largest eigenvalues."""
-        values, moments = self.values[:, :top_k], self.moments[:, :top_k, :top_k]
-        lengths = moments.diagonal(dim1=1, dim2=2).clamp(min=0.0).sqrt()
+        values, residuals = self.values[:, :top_k], self.residuals[:, :top_k]
+        lengths = self.squares[:, :top_k].sqrt()
         real = values > _NEGLIGIBLE * values[:, :1]
         known = torch.minimum(lengths, values)
         clear = (known - _SAFETY * self.rounding[:, None]).clamp(min=0.0)
         scale = torch.where(real & (clear > 0), clear / known * values.rsqrt(), 0.0)
+        moments = residuals @ residuals.mT
         return dense.eigenvalues(torch.diag_embed(values) + scale[:, :, None] * moments * scale[:, None, :])
 
     def upper(self, top_k: int, deflated_norm: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -159,7 +166,7 @@ class RitzValues:
             deflated_norm: nu.
             rows: the members of the batch that nu is of; default all.
         """
-        values, squares = self.values, self.moments.diagonal(dim1=1, dim2=2).clamp(min=0.0)
+        values, squares = self.values, self.squares
         if rows is not None:
             values, squares = values[rows], squares[rows]
         floor = torch.maximum(values[:, :top_k], deflated_norm[:, None])
@@ -174,7 +181,7 @@ class RitzValues:
             parts = share * squares[:, None, :]
             left, constant = parts.sum(2), (parts * share).sum(2)
             x = _positive_root(reach - (left - constant) / x, constant)
-        return floor + x
+        return torch.where(deflated_norm[:, None].isinf(), torch.inf, floor + x)
 
 
 def _positive_root(p: Tensor, q: Tensor) -> Tensor:
