@@ -114,7 +114,8 @@ def test_an_upper_end_is_one_after_any_number_of_tangents(tangents, looser, seed
         upper = ritz.upper(15, looser * norm)
         for i in range(15):
             u = upper[:, i] + 1e-13 * ritz.values[:, 0]
-            assert ((ritz.squares[:, i:] / (u[:, None] - ritz.values[:, i:])).sum(1) <= u - looser * norm).all()
+            needed = (ritz.squares[:, i:] / (u[:, None] - ritz.values[:, i:])).sum(1)
+            assert (needed <= u - looser * norm).all()
         if tangents == 5:
             assert (upper <= 1.001 * least).all()
 
