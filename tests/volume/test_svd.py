@@ -1,11 +1,14 @@
 """Every route on planted spectra: the true singular values lie in the brackets, without exception."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from polarity_sampling.volume import Status, svd
+from polarity_sampling.volume import Status, krylov, svd
 from polarity_sampling.volume.krylov import block_krylov
+from polarity_sampling.volume.norm_bound import deflated_norm
 
 from tests.ops.references import singular_values_mp
 from tests.volume.planted import SPECTRA, planted
@@ -123,6 +126,25 @@ def test_krylov_from_few_and_from_many_directions(spectrum, width, dtype, seed):
     slack = 4 * torch.finfo(dtype).eps * truth[:, :1]
     assert (found.lower <= truth + slack).all()
     assert (found.upper >= truth - slack).all()
+
+
+def test_probes_wait_for_a_larger_subspace(seed, monkeypatch):
+    """Of a spectrum that decays slowly they would take as many products as the subspace."""
+    sizes: list[int] = []
+
+    def counted(operator, basis, **arguments):
+        sizes.append(basis.shape[2])
+        return deflated_norm(operator, basis, **arguments)
+
+    monkeypatch.setattr(krylov, "deflated_norm", counted)
+    matrix = planted(torch.linspace(1.0, 0.8, 400, dtype=torch.float64), 1, 420, seed)
+    found = krylov.block_krylov(matrix, 10, tol=0.2, max_products=360, seed=seed)
+    assert len(sizes) >= 4
+    assert all(after >= krylov.WAITING * before for before, after in pairwise(sizes[:-1]))
+    assert found.status.tolist() == [Status.SLOW_SPECTRUM]
+    assert torch.isfinite(found.upper).all()
+    truth = torch.linalg.svdvals(matrix)[:, :10]
+    assert ((found.lower <= truth + 1e-14) & (truth <= found.upper + 1e-14)).all()
 
 
 def test_a_rank_below_k_ends_early(seed):
