@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import devices
 from benchmarks.volume import peers, plot, speed, study
-from benchmarks.volume.models import NAMES, RESULTS, SEED, STYLEGAN2, latents, load
+from benchmarks.volume.models import NAMES, ONE_STEP, RESULTS, SEED, STYLEGAN2, latents, load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,7 +27,7 @@ def main() -> None:
         ("plot", "accuracy against cost, into docs/images/volume-accuracy.png"),
     ):
         command = commands.add_parser(name, help=text)
-        names = [*NAMES, STYLEGAN2] if name == "speed" else NAMES
+        names = [*NAMES, ONE_STEP, STYLEGAN2] if name == "speed" else NAMES
         command.add_argument("--models", nargs="*", default=names, metavar="NAME", help="; ".join(names))
         if name == "study":
             command.add_argument("--latents", type=int, default=2000, help="of each model")

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.jacobian.models import WORKLOADS
+from benchmarks.volume.one_step import PIXELS, UNet
 from tests import shared_models
 
-STYLEGAN2 = "stylegan2_64px"  # too large for anything but its own timing
+# Too large for anything but their own timing.
+STYLEGAN2, ONE_STEP = "stylegan2_64px", "one_step_32px"
 PRETRAINED = [name for name in shared_models.NAMES if isinstance(name, str)]
 
 
@@ -37,6 +39,9 @@ def load(name: str, device: str = "cpu") -> ps.Generator:
     """The same weights on every device."""
     if name == "planted_512":
         made = ps.Generator(_Decaying().eval(), 512)
+    elif name == ONE_STEP:
+        torch.manual_seed(0)
+        made = ps.Generator(UNet().eval(), 3 * PIXELS**2)
     elif name in _SHARED_WORKLOADS:
         made = WORKLOADS[_SHARED_WORKLOADS[name]].make()
     else:
