@@ -48,7 +48,8 @@ _BATCH = 16
 # Directions n up to which n products and a matrix [n, n] of several latents are nothing to speak of. Beyond,
 # where latents are images of noise, what is settled once for a generator is settled by a few products.
 MOST_DIRECTIONS = 1024
-# Of the block Krylov space that finds the largest singular value there.
+# Directions up to which the largest singular value is found by all products; else by a block Krylov space.
+_ALL_DIRECTIONS = 128
 _LARGEST_STEPS = 4
 # Part of the usual multiplications that others may take instead of them.
 WORTH_SPARING = 0.8
@@ -210,7 +211,7 @@ def _largest(operator: JacobianOperator, probes: Tensor) -> tuple[Tensor, Tensor
     Rounding in units of a lower bound is larger, if anything.
     """
     dim = operator.shape[2]
-    if dim > MOST_DIRECTIONS:
+    if dim > _ALL_DIRECTIONS:
         krylov = fixed_krylov(operator, probes, _LARGEST_STEPS)
         return krylov.eigenvalues[:, 0].sqrt(), operator @ probes
     identity = torch.eye(dim, dtype=torch.float32, device=operator.device)
