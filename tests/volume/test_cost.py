@@ -3,8 +3,11 @@
 import polarity_sampling as ps
 import pytest
 import torch
+from polarity_sampling.volume import plan
+from polarity_sampling.volume.calibration import MOST_DIRECTIONS
 from polarity_sampling.volume.cost import Costs
-from polarity_sampling.volume.plan import WORTH_FIXED, _candidates
+from polarity_sampling.volume.log_volume import MAX_BATCH, MAX_GPU_BATCH, batch_size
+from polarity_sampling.volume.plan import WORTH_FIXED, WORTH_ITERATING, _candidates
 from torch import Tensor, nn
 
 from tests.jacobian.test_active import generator as dcgan
@@ -57,3 +60,34 @@ def test_no_candidate_costs_more_than_most_of_the_exact_route(make):
     assert all(cost <= WORTH_FIXED * costs.exact for cost in found)
     costs.exact /= 100.0
     assert _candidates(1, size, costs) == []
+
+
+@pytest.mark.parametrize(("size", "flops"), [(512, 5e8), (512, 1e12), (2000, 5e8)])
+def test_what_iterating_may_cost(size, flops, monkeypatch):
+    """On a GPU libraries take a latent at a time, as long as so many products of a small network."""
+
+    class Somewhere:
+        def __init__(self, kind: str) -> None:
+            self.device, self.flops = torch.device(kind), flops
+
+    monkeypatch.setattr(plan, "calibration_latents", lambda *_: (None, None))
+    monkeypatch.setattr(plan, "jacobian", lambda generator, *_, **__: generator)
+    on_cpu, on_gpu = (plan._worth_iterating(Somewhere(kind), size, "1GiB") for kind in ("cpu", "cuda"))
+    assert on_cpu == WORTH_ITERATING * size
+    if size > MOST_DIRECTIONS:
+        assert on_gpu == on_cpu
+    else:
+        assert on_gpu == pytest.approx(WORTH_FIXED * size - plan.ADAPTING_ON_GPU / flops)
+        assert (on_gpu > 0) == (flops > 1e9)
+
+
+def test_batches_of_devices():
+    cpu, gpu = (torch.device(kind) for kind in ("cpu", "cuda"))
+    assert batch_size(2, 2, 1 << 40, cpu) == MAX_BATCH
+    assert batch_size(2, 2, 1 << 40, gpu) == MAX_GPU_BATCH
+    for device in (cpu, gpu):
+        sizes = [batch_size(3072, 100, 1 << bits, device) for bits in (10, 26, 30, 34)]
+        assert sizes[0] == 1
+        assert sizes == sorted(sizes)
+        assert all(size & (size - 1) == 0 for size in sizes), "powers of two: few captures"
+    assert batch_size(3072, 100, 1 << 34, gpu) > batch_size(3072, 100, 1 << 34, cpu)
