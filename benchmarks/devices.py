@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from polarity_sampling.precision import fp32_kinds
+from polarity_sampling.precision import fp32_kinds, set_fp32_precisions
 
 from benchmarks.kernels.device import file_stem, name_of
 
@@ -40,8 +40,7 @@ def prepare(parser: argparse.ArgumentParser, device: str, clock: str) -> None:
 
 def _float32_products() -> None:
     """cuDNN's convolutions round to TF32 unless told not to, and only peers would lose digits by that."""
-    for kind in fp32_kinds():
-        kind.fp32_precision = "ieee"
+    set_fp32_precisions(["ieee"] * len(fp32_kinds()))
 
 
 def clock_of(device: str, clock: str) -> Clock:

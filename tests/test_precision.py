@@ -7,15 +7,13 @@ from polarity_sampling import precision
 
 @pytest.fixture(autouse=True)
 def _as_found():
-    kinds = precision.fp32_kinds()
-    before = [kind.fp32_precision for kind in kinds]
+    before = precision.fp32_precisions()
     yield
-    for kind, value in zip(kinds, before, strict=True):
-        kind.fp32_precision = value
+    precision.set_fp32_precisions(before)
 
 
 def state() -> tuple[list[str], bool]:
-    return [kind.fp32_precision for kind in precision.fp32_kinds()], torch.backends.cudnn.deterministic
+    return precision.fp32_precisions(), torch.backends.cudnn.deterministic
 
 
 @pytest.mark.parametrize("user", ["tf32", "ieee", "none"])

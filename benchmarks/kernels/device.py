@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from polarity_sampling.precision import fp32_kinds
+from polarity_sampling.precision import fp32_precisions, set_fp32_precisions
 
 import polarity_ext
 from benchmarks.kernels.timing import once
@@ -59,14 +59,12 @@ def tf32(device: str, allowed: bool) -> Iterator[None]:
     if device != "cuda":
         yield
         return
-    before = [kind.fp32_precision for kind in fp32_kinds()]
-    for kind in fp32_kinds():
-        kind.fp32_precision = "tf32" if allowed else "ieee"
+    before = fp32_precisions()
+    set_fp32_precisions(["tf32" if allowed else "ieee"] * len(before))
     try:
         yield
     finally:
-        for kind, precision in zip(fp32_kinds(), before, strict=True):
-            kind.fp32_precision = precision
+        set_fp32_precisions(before)
 
 
 def release(device: str) -> None:

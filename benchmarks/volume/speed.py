@@ -147,11 +147,11 @@ def contenders(generator: ps.Generator, case: Case) -> list[_Contender]:
     rows = min(peers.ROWS, generator(z, label).numel())
     chunked = theirs(peers.chunked_jvp(generator, case.top_k), dim)
     published = theirs(peers.published(generator, case.top_k), rows)
-    if case.model == ONE_STEP:  # a singular value decomposition of [3072, 3072] takes half a minute
+    if case.model == ONE_STEP:  # the others decompose matrices [3072, 3072], too
         return [ours("exact", method="exact"), ours("auto"), chunked, published]
     if case.model == STYLEGAN2:
-        # Peers that hold 512 tangents of the network at once take tens of gigabytes. The calibration of the
-        # relative route alone takes a quarter of an hour.
+        # Other peers hold 512 tangents of the network at once, and the relative routes are calibrated by 512
+        # products for each of 228 latents.
         return [
             ours("exact", method="exact"),
             ours("krylov", method="krylov"),

@@ -61,9 +61,8 @@ class _GpuSwitches:
     def exact(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                kinds = fp32_kinds()
-                self._found = [kind.fp32_precision for kind in kinds], torch.backends.cudnn.deterministic
-                _switch(["ieee"] * len(kinds), deterministic=True)
+                self._found = fp32_precisions(), torch.backends.cudnn.deterministic
+                _switch(["ieee"] * len(fp32_kinds()), deterministic=True)
             self._inside += 1
         try:
             yield
@@ -83,9 +82,19 @@ def fp32_kinds() -> list[Any]:
     return [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
 
 
-def _switch(precisions: list[str], deterministic: bool) -> None:
+def fp32_precisions() -> list[str]:
+    """How they are multiplied now."""
+    return [kind.fp32_precision for kind in fp32_kinds()]
+
+
+def set_fp32_precisions(precisions: list[str]) -> None:
+    """For every one of `fp32_kinds`: "ieee", "tf32", or "none", which leaves it to torch."""
     for kind, precision in zip(fp32_kinds(), precisions, strict=True):
         kind.fp32_precision = precision
+
+
+def _switch(precisions: list[str], deterministic: bool) -> None:
+    set_fp32_precisions(precisions)
     torch.backends.cudnn.deterministic = deterministic
 
 

@@ -5,13 +5,9 @@ import time
 
 import pytest
 import torch
-from polarity_sampling.precision import fp32_kinds
+from polarity_sampling.precision import fp32_precisions, set_fp32_precisions
 
 from benchmarks import devices
-
-
-def switches() -> list[str]:
-    return [kind.fp32_precision for kind in fp32_kinds()]
 
 
 @pytest.fixture
@@ -23,9 +19,9 @@ def parser() -> argparse.ArgumentParser:
 
 def test_the_cpu_is_the_default_and_keeps_torch_as_it_is(parser: argparse.ArgumentParser) -> None:
     arguments = parser.parse_args([])
-    before = switches()
+    before = fp32_precisions()
     devices.prepare(parser, arguments.device, arguments.clock)
-    assert (arguments.device, arguments.clock, switches()) == ("cpu", "wall", before)
+    assert (arguments.device, arguments.clock, fp32_precisions()) == ("cpu", "wall", before)
     assert devices.clock_of("cpu", "cpu") is time.process_time
     assert devices.file_name("speed", "cpu") == "speed.csv"
 
@@ -54,13 +50,12 @@ def test_a_gpu_is_waited_for_and_multiplies_in_float32(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Some (TM) 100")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append("device"))
-    before = switches()
+    before = fp32_precisions()
     try:
         devices.prepare(parser, "cuda", "wall")
-        assert switches() == ["ieee"] * 3
+        assert fp32_precisions() == ["ieee"] * 3
     finally:
-        for kind, precision in zip(fp32_kinds(), before, strict=True):
-            kind.fp32_precision = precision
+        set_fp32_precisions(before)
     clock = devices.clock_of("cuda", "wall")
     assert clock() <= clock()
     assert waited == ["device"] * 2

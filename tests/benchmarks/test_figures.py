@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from polarity_sampling.precision import fp32_kinds
+from polarity_sampling.precision import fp32_precisions
 
 from benchmarks.kernels import peers, timing
 from benchmarks.kernels.__main__ import cases
@@ -82,7 +82,7 @@ def test_a_slow_call_is_timed_once_but_not_by_its_first(monkeypatch: pytest.Monk
 
 def test_tf32_is_a_row_s_own_and_of_a_gpu_alone() -> None:
     def now() -> set[str]:
-        return {kind.fp32_precision for kind in fp32_kinds()}
+        return set(fp32_precisions())
 
     before = now()
     with tf32("cpu", allowed=False):

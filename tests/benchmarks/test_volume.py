@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.volume import peers, plot, speed, study
-from benchmarks.volume.models import latents, load
+from benchmarks.volume.models import ONE_STEP, latents, load
 from tests import oracle
 
 
@@ -127,6 +127,16 @@ def test_a_gpu_has_every_model_once_for_each_number_of_values():
     assert len(keys) == len(set(keys))
     assert set(keys) == {(c.model, c.top_k) for c in speed.CASES}
     assert speed.cases("cpu") == speed.CASES
+
+
+def test_the_one_step_generator_is_captured_by_rules_alone():
+    generator = load(ONE_STEP)
+    z, _ = latents(generator, 0, 1)
+    assert generator.latent_dim == generator(z).numel() == 3072
+    assert ps.jacobian(generator, z).explain().fallbacks == ()
+    case = next(case for case in speed.CASES if case.model == ONE_STEP)
+    names = [contender.name for contender in speed.contenders(generator, case)]
+    assert len(names) == len(set(names)) == 4
 
 
 def test_generators_latents_and_peers_are_on_one_device():

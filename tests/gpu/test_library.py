@@ -6,7 +6,7 @@ import warnings
 import polarity_sampling as ps
 import pytest
 import torch
-from polarity_sampling.precision import fp32_kinds
+from polarity_sampling.precision import fp32_precisions
 from torch import Tensor
 
 from tests import oracle, shared_models
@@ -79,9 +79,9 @@ def test_tf32_products_are_close(name, seed):
     g = on("cuda", load(name))
     z, label = moved("cuda", *latents_off_kinks(load(name), 2, seed))
     V = torch.randn(2, g.latent_dim, 4, device="cuda")
-    before = [kind.fp32_precision for kind in fp32_kinds()]
+    before = fp32_precisions()
     found = ps.jacobian(g, z, label, precision="tf32") @ V
-    assert [kind.fp32_precision for kind in fp32_kinds()] == before
+    assert fp32_precisions() == before
     assert relative_error(found, (ps.jacobian(g, z, label) @ V).double()) < 1e-2
 
 

@@ -75,7 +75,7 @@ def test_the_largest_value_is_found_from_below(generator, seed):
     torch.testing.assert_close(images, operator @ probes)
 
 
-def test_a_flat_spectrum_is_done_exactly(generator, seed, monkeypatch):
+def test_a_flat_spectrum_is_done_exactly(generator, seed):
     with torch.no_grad():
         generator.module.smooth.zero_()
     z = generator.base.draw(seed, torch.arange(1), SIZE)

@@ -21,7 +21,7 @@ from polarity_sampling.jacobian.rules.pointwise import COMPILED, FEW_CHANNELS, P
 _PACE = 0.55
 _REGISTER = 64  # bytes of AVX-512; fewer probes fill those of a lesser set
 _TOGETHER = 4  # registers of probes for which a weight is read
-_READING = 1.0  # takes as long as multiplying by so many of them
+_READING = 1.0  # takes as long as multiplying by so many of them; assumed, from three networks on one machine
 
 Part = tuple[Convolution, Pointwise | None]
 """A convolution by a fixed weight, and what multiplies its results."""

@@ -44,7 +44,7 @@ SAFETY = 2.0
 # That of products in float64 which nobody checks so far again: there is plenty to spare.
 UNCHECKED = 1024.0
 # Latents calibrated together.
-_BATCH = 16
+BATCH = 16
 # Directions n up to which n products and a matrix [n, n] of several latents are nothing to speak of. Beyond,
 # where latents are images of noise, what is settled once for a generator is settled by a few products.
 MOST_DIRECTIONS = 1024
@@ -252,10 +252,10 @@ def calibration_grams(generator: Generator, count: int, memory: str | int, seed:
     have = kept[1] if kept is not None and kept[0] == key else None
     done = 0 if have is None else have.shape[0]
     if done < count:
-        z, label = calibration_latents(generator, -(-count // _BATCH) * _BATCH, seed)
+        z, label = calibration_latents(generator, -(-count // BATCH) * BATCH, seed)
         parts = [] if have is None else [have]
-        for i in range(done, count, _BATCH):
-            rows = slice(i, i + _BATCH)
+        for i in range(done, count, BATCH):
+            rows = slice(i, i + BATCH)
             operator = jacobian(generator, z[rows], None if label is None else label[rows], memory=memory)
             basis = input_basis(generator, z[rows])
             gram = polarity_ext.gram(operator @ basis)

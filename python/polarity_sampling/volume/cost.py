@@ -4,14 +4,12 @@ import math
 
 from polarity_sampling.generator import Generator
 from polarity_sampling.jacobian.operator import jacobian
-from polarity_sampling.volume.calibration import calibration_latents, rounding_of
+from polarity_sampling.volume.calibration import BATCH, calibration_latents, rounding_of
 
-# Latents that are captured together.
-_BATCH = 16
 # Multiplications of float64 count twice: half as many are in a vector.
 _DOUBLE = 2.0
-# Multiplications in the time of all eigenvalues of a matrix [n, n], in units of n^3. Assumed: reductions to
-# tridiagonal form wait for memory most of the time.
+# Multiplications in the time of all eigenvalues of a matrix [n, n], in units of n^3. Assumed, from n = 512 on
+# one machine.
 _EIGENVALUES = 6.0
 
 
@@ -23,7 +21,7 @@ class Costs:
     """
 
     def __init__(self, generator: Generator, size: int, memory: str | int) -> None:
-        z, label = calibration_latents(generator, _BATCH, 0)
+        z, label = calibration_latents(generator, BATCH, 0)
         rounding = rounding_of(generator, generator.dtype, memory)
         self._operator = jacobian(generator, z, label, memory=memory, primal=rounding.primal)
         self._dim_out = self._operator.shape[1]

@@ -70,7 +70,10 @@ def orthonormal_columns(matrices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def cholesky(matrices: Tensor) -> Tensor:
-    """Lower-triangular L [B, n, n] with L L^T = the matrices, which are positive definite."""
+    """Lower-triangular L [B, n, n] with L L^T = the matrices, which are positive definite.
+
+    NaN where one is not, up to 512 rows; beyond that an error of torch.
+    """
     factor: Tensor
     if matrices.shape[-1] <= _CHOLESKY:
         factor = polarity_ext.cholesky(matrices)[0]

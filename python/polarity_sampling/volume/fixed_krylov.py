@@ -38,7 +38,7 @@ class FixedKrylov:
             images: [B, D, p], J times the probes.
             top_k: k.
         """
-        along = probes.double().mT @ self.basis  # transposed, as inside: few rows take less than few columns
+        along = probes.double().mT @ self.basis
         inside = along.to(self.images.dtype) @ self.images.mT
         energy = (images.mT - inside).double().square().sum(2).mean(1)
         return energy / self.eigenvalues[:, top_k - 1].clamp(min=torch.finfo(torch.float64).tiny)
@@ -58,7 +58,7 @@ def fixed_krylov(operator: LinearOperator, start: Tensor, steps: int) -> FixedKr
     width = start.shape[-1]
     first = dense.orthonormal_columns(start.double())[0].to(operator.dtype)
     images = operator @ first  # [K, m] as it is: the same tangents for all latents cost less
-    basis = first.double().mT.expand(batch, width, dim)  # in rows, in which both products below are fast
+    basis = first.double().mT.expand(batch, width, dim)  # in rows
     for _ in range(1, steps):
         block = (operator.mT @ images[:, :, -width:].contiguous()).double()
         for _ in range(2):  # once more, for what rounding left

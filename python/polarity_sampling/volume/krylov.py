@@ -71,9 +71,9 @@ def block_krylov(
     round_ = 0
     while True:
         width = min(block, dim - work.space.size)
-        last = width == 0 or 2 * (work.space.size + width) > max_products
+        final = width == 0 or 2 * (work.space.size + width) > max_products
         ending = work.products + 2 * width > max_products
-        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_, last, ending)
+        low, high, error, hidden = work.certify(top_k, tol, floor, seed, round_, final, ending)
         done = (error <= tol) | hidden
         late = work.products + 2 * width > max_products
         leaving = (done | late | (width == 0)).nonzero()[:, 0]
@@ -122,21 +122,21 @@ class _Unfinished:
         return replace(self, space=space, last=width, products=self.products + 2 * width)
 
     def certify(
-        self, top_k: int, tol: float, floor: float, seed: int, round_: int, last: bool, ending: Tensor
+        self, top_k: int, tol: float, floor: float, seed: int, round_: int, final: bool, ending: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Brackets [b, k], error [b] and whether sigma_k is surely below the floor [b].
 
         Probes for the deflated norm only where the answer could meet tol: where it would if nothing outside
         the subspace were larger than the smallest Ritz value inside, which is known once there are some
         more of them than k. Where one says no, the next waits for a larger subspace, or for the end. Without
-        a probe nothing is known from above; then it looks no further unless this is the last round.
+        a probe nothing is known from above; then it looks no further unless this is the final round.
         """
         batch = self.rows.numel()
         low = self.norm.new_zeros(batch, top_k)
         high, error = torch.full_like(low, torch.inf), torch.full_like(self.norm, torch.inf)
         hidden = torch.zeros_like(self.rows, dtype=torch.bool)
         enough = self.space.size >= top_k + BLOCK
-        if self.space.size < top_k or not (enough or last):
+        if self.space.size < top_k or not (enough or final):
             return low, high, error, hidden
         if self.space.size == self.space.basis.shape[2]:
             self.norm.zero_()  # nothing is left out

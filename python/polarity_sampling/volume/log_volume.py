@@ -123,6 +123,7 @@ def log_volume(
             else. A fixed number of products does it, found out on 228 calibration latents (n products each,
             once), and the error is the range of errors on 200 of those, widened by half, plus rounding: an
             estimate, for latents like draws of the base law. A latent that looks unlike them is done exactly.
+            With more than 1,024 directions the absolute bound is what meets it, without that calibration.
         primal: precision of the forward pass (see `jacobian`); the float64 check needs one in float64 anyway.
             "float64": ValueError where the generator cannot be captured or does not run in it. "working":
             the generator's own; two products check every latent then, and one with an activation on the

@@ -164,7 +164,7 @@ def _by_products(generator: Generator, top_k: int, tol: float, memory: str | int
 
 def _worth_iterating(generator: Generator, size: int, memory: str | int) -> float:
     """So many products an adaptive iteration may take and be cheaper than `size` of the exact route."""
-    # All eigenvalues of so many directions take a GPU longer than the few steps here.
+    # Assumed: all eigenvalues of so many directions take a GPU longer than the few steps here.
     if generator.device.type == "cpu" or size > MOST_DIRECTIONS:
         return WORTH_ITERATING * size
     z, label = calibration_latents(generator, 1, 0)
